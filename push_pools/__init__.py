@@ -1,0 +1,3 @@
+"""Serverless push work pools that you own."""
+
+__version__ = "0.1.0"

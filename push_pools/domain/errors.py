@@ -16,6 +16,7 @@ PushPoolsError                     print the sentence, exit 1
 │   ├── StoreCorrupt               restore from a copy
 │   ├── StoreTooNew                upgrade push_pools
 │   ├── VersionConflict            read and decide again
+│   ├── ScopeFull                  try the next waiter: the limit is reached
 │   ├── NotDue                     send the message again, delayed
 │   ├── RunClaimed                 acknowledge: somebody has it
 │   ├── RunLimited                 park it
@@ -132,6 +133,14 @@ class StoreTooNew(LedgerError):
 
 class VersionConflict(LedgerError):
     """Somebody else wrote the record since it was read; read it and decide again."""
+
+
+class ScopeFull(LedgerError):
+    """A slot was to be taken, and its scope has none free."""
+
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+        super().__init__(f"{scope} has no slot free")
 
 
 class NotDue(LedgerError):

@@ -1,0 +1,1 @@
+"""The credential block types, and the clients they open."""

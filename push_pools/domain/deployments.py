@@ -1,0 +1,48 @@
+"""A deployment: what to run, where, with which parameters, and when."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID  # noqa: TC003 - pydantic reads the annotation at run time
+
+from pydantic import Field, JsonValue, NonNegativeInt
+
+from push_pools.domain.pools import DEFAULT_QUEUE, CatalogueRecord
+from push_pools.domain.runs import RetryPolicy
+from push_pools.domain.schedules import Schedule
+
+
+class Deployment(CatalogueRecord):
+    """What runs, in which pool and queue, with which parameters, job variables and schedules."""
+
+    id: UUID
+    """Random, minted once per ledger; run ids derive from it."""
+    name: str
+    flow_name: str
+    description: str = ""
+    command: str | list[str] | None = None
+    """Replaces the image's own command; a string is split like a shell would, without a shell."""
+    parameters: dict[str, JsonValue] = Field(default_factory=dict)
+    work_pool: str
+    work_queue: str = DEFAULT_QUEUE
+    job_variables: dict[str, Any] = Field(default_factory=dict)
+    schedules: tuple[Schedule, ...] = ()
+    retries: RetryPolicy = Field(default_factory=RetryPolicy)
+    concurrency_limit: NonNegativeInt | None = None
+    start_timeout_seconds: float | None = None
+    """Wins over the job variable `task_start_timeout_seconds`; `None` leaves it to that and the platform."""
+    timeout_seconds: float | None = None
+    """Wins over the job variable `timeout`; 0 sets no limit."""
+    max_wait_seconds: float | None = None
+    tags: tuple[str, ...] = ()
+    is_paused: bool = False
+    pause_note: str = ""
+
+    @property
+    def key(self) -> str:
+        """`flow/name`, as in Prefect."""
+        return f"{self.flow_name}/{self.name}"
+
+    def layer(self) -> dict[str, Any]:
+        """Return the deployment's job variables, its command among them."""
+        return {**self.job_variables, "command": self.command} if self.command is not None else dict(self.job_variables)

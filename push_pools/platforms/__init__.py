@@ -1,0 +1,1 @@
+"""One place where jobs run per file, behind the `Platform` port."""

@@ -1,0 +1,1 @@
+"""One ledger per file, behind the `Store` port."""

@@ -1,0 +1,1 @@
+"""Encryption of the secret fields of blocks."""
