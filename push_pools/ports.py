@@ -461,6 +461,14 @@ class Vault(Protocol):
 
 
 @dataclass(frozen=True)
+class Invocation:
+    """One call of a handler: who it is, and until when (real clock) it may work."""
+
+    owner: str
+    deadline: datetime
+
+
+@dataclass(frozen=True)
 class App:
     """Everything a service needs, chosen by `bootstrap`, once per process."""
 

@@ -11,6 +11,7 @@ PushPoolsError                     print the sentence, exit 1
 ├── InUse                          the user removes what depends on it first
 ├── NotAllowed                     the thing's state, or its owner, forbids it
 ├── PlatformMissing                the user installs an extra
+├── HomeInUse                      the user stops the other server, or takes another home
 ├── LedgerError
 │   ├── StoreUnavailable           try again: the queue keeps the message
 │   ├── StoreCorrupt               restore from a copy
@@ -21,6 +22,7 @@ PushPoolsError                     print the sentence, exit 1
 │   ├── RunClaimed                 acknowledge: somebody has it
 │   ├── RunLimited                 park it
 │   ├── RunAlreadySubmitted        acknowledge: its job is recorded, or it is over
+│   ├── OutOfTime                  give the message back: the invocation ends too soon
 │   ├── ClaimLost                  stop: another claim may act now
 │   └── CancelRequested            stop before the call: a cancel won
 └── PlatformError
@@ -112,6 +114,15 @@ class PlatformMissing(PushPoolsError):
         super().__init__(f"pool type {type_!r} cannot be used: {problem}; {fix}")
 
 
+class HomeInUse(PushPoolsError):
+    """Another process serves the home."""
+
+    def __init__(self, home: str, holder: str) -> None:
+        self.home, self.holder = home, holder
+        who = f"process {holder}" if holder else "another process"
+        super().__init__(f"{who} serves the home {home} already; stop it, or set PUSH_POOLS_HOME to another directory")
+
+
 # -- the ledger ----------------------------------------------------------------
 
 
@@ -167,6 +178,10 @@ class RunAlreadySubmitted(LedgerError):
     """The run's job is recorded, or the run is over; there is nothing to submit."""
 
 
+class OutOfTime(LedgerError):
+    """The invocation ends too soon to begin something that could not end in time."""
+
+
 class ClaimLost(LedgerError):
     """The claim was taken over or is too short for another call."""
 
@@ -192,9 +207,7 @@ class PlatformError(PushPoolsError):
 class JobRejected(PlatformError):
     """The platform refused the job and would refuse it again unchanged."""
 
-    def __init__(
-        self, platform: str, reason: str, *, codes: Sequence[str] = (), variable: str | None = None
-    ) -> None:
+    def __init__(self, platform: str, reason: str, *, codes: Sequence[str] = (), variable: str | None = None) -> None:
         super().__init__(platform, reason, codes=codes)
         self.variable = variable
         where = f" (job variable {variable!r})" if variable else ""

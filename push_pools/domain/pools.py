@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime  # noqa: TC003 - pydantic reads the annotation at run time
+from datetime import datetime
 from typing import Any
-from uuid import UUID  # noqa: TC003 - as above
+from uuid import UUID
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 

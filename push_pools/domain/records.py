@@ -61,6 +61,8 @@ class Timing:
     """How long a job may go unseen before an alarm."""
     gone_grace_seconds: float = 5 * 60.0
     """How old a recorded job must be for "unknown to the platform" to mean that it is gone."""
+    call_backoff_seconds: float = 2.0
+    """After a refused or unanswered call, the first wait; it doubles up to a minute."""
     max_lapses: int = 10
     """Claims in a row that expired without an outcome before the run is ended."""
     early_seconds: float = 1.0

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotation at run time
-from datetime import datetime  # noqa: TC003 - as above
+from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid5
@@ -249,7 +249,11 @@ class FlowRun(Record):
     lapses: int = 0
     """Claims in a row that expired without an outcome."""
     claim: Claim | None = None
+    tried_since: datetime | None = None
+    """First claim of the attempt; a run that is refused before its first intent gives up after that."""
     job: Job | None = None
+    over: tuple[str, ...] = ()
+    """Job keys whose job was seen to be over; news of them changes nothing."""
     policy: Policy | None = None
     slots: tuple[str, ...] = ()
     """Scopes held, as they were taken; released from this record and from nothing else."""

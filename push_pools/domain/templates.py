@@ -85,6 +85,11 @@ def whole_placeholder(text: object) -> Placeholder | None:
     return _placeholder(match) if match else None
 
 
+def replace_placeholders(text: str, replace: Callable[[Placeholder], str]) -> str:
+    """Return the text with each placeholder replaced, from left to right; what is put in is not read again."""
+    return _PLACEHOLDER.sub(lambda match: replace(_placeholder(match)), text)
+
+
 def placeholder_type(name: str) -> PlaceholderType:
     """Return the type that a placeholder's name says it has."""
     if name.startswith(_BLOCK_PREFIXES):
@@ -181,10 +186,9 @@ class _Filler:
         whole = whole_placeholder(text)
         if whole and whole.type is PlaceholderType.STANDARD and not self._skips(whole):
             return copy_json(get_path(self.values, whole.name))
-        return _PLACEHOLDER.sub(self._substitute, text)
+        return replace_placeholders(text, self._substitute)
 
-    def _substitute(self, match: re.Match[str]) -> str:
-        placeholder = _placeholder(match)
+    def _substitute(self, placeholder: Placeholder) -> str:
         if placeholder.type in (PlaceholderType.BLOCK, PlaceholderType.VARIABLE) or self._skips(placeholder):
             return placeholder.full_match
         value = self._value(placeholder)
@@ -314,10 +318,9 @@ class _Resolver:
         whole = whole_placeholder(text)
         if whole and self._resolves(whole):
             return copy_json(self._value(whole))
-        return _PLACEHOLDER.sub(self._substitute, text)
+        return replace_placeholders(text, self._substitute)
 
-    def _substitute(self, match: re.Match[str]) -> str:
-        placeholder = _placeholder(match)
+    def _substitute(self, placeholder: Placeholder) -> str:
         if not self._resolves(placeholder):
             return placeholder.full_match
         value = self._value(placeholder)

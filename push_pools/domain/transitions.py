@@ -100,6 +100,7 @@ def claim(run: FlowRun, owner: str, moment: Moment, timing: Timing, *, limited: 
         fence=fence,
         lapses=run.lapses + 1 if taken_over else run.lapses,
         claim=Claim.model_construct(owner=owner, fence=fence, until=until),
+        tried_since=run.tried_since or moment.now,
         wake_at=moment.at(until),
         hints=0,
     ).noted(moment.now, "taken over" if taken_over else "claimed", **facts)
@@ -197,6 +198,8 @@ def record_pid(run: FlowRun, handle: JobHandle, moment: Moment, timing: Timing) 
     up get a `watch` chore, which stops them. If the run is being cancelled, it moves on to stopping.
     """
     job = run.job
+    if handle.key in run.over:
+        return run
     if job is None or job.key != handle.key:
         return _watch(run, handle, moment, "job of an older key")
     if job.pid is not None:
@@ -310,6 +313,12 @@ def next_launch(run: FlowRun, fence: int, at: datetime, moment: Moment) -> FlowR
     ).noted(moment.now, "next launch", launch=launch, at=at.isoformat())
 
 
+def submit_deadline(run: FlowRun, timing: Timing) -> datetime | None:
+    """When an attempt without a job is given up: counted from its first intent, before that from its first claim."""
+    since = run.job.intent_at if run.job else run.tried_since
+    return since + timedelta(seconds=timing.submit_seconds) if since else None
+
+
 # -- observations --------------------------------------------------------------
 
 
@@ -351,7 +360,7 @@ def observe(
     run = run.evolve(job=job, hints=0)
     if seen.status.rank < OVER:
         return _running(run, seen, moment)
-    run = run.evolve(start_time=run.start_time or seen.started_at).noted(
+    run = run.evolve(start_time=run.start_time or seen.started_at, over=(*run.over, seen.key)).noted(
         moment.now,
         "observed",
         status=str(seen.status),
@@ -488,6 +497,7 @@ def retry(run: FlowRun, state: State, at: datetime, moment: Moment, chores: Sequ
         attempt=run.attempt + 1,
         launch=1,
         claim=None,
+        tried_since=None,
         job=None,
         verdict=None,
         slots=tuple(s for s in run.slots if s.endswith("#OVERLAP")),
@@ -625,8 +635,10 @@ def hinted(run: FlowRun, now: datetime) -> FlowRun:
 def chore_done(run: FlowRun, name: str, moment: Moment) -> FlowRun:
     """Return the run without that chore; the last one settles it."""
     todo = tuple(chore for chore in run.chores if chore.name != name)
-    return run if len(todo) == len(run.chores) else _chores_left(run.evolve(chores=todo)).noted(
-        moment.now, "chore done", chore=name
+    return (
+        run
+        if len(todo) == len(run.chores)
+        else _chores_left(run.evolve(chores=todo)).noted(moment.now, "chore done", chore=name)
     )
 
 

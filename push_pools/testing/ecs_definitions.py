@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from push_pools.testing.ecs_tasks import Document
+if TYPE_CHECKING:
+    from push_pools.testing.ecs_tasks import Document
 
 FAMILY = re.compile(r"[A-Za-z0-9_-]{1,255}")
 MAX_CONTAINERS = 10
@@ -169,12 +170,12 @@ class TaskDefinitions:
 
     def find(self, name: str) -> Document | None:
         """Return the revision for `family`, `family:revision` or an ARN; a family means its newest active one."""
+        if name.startswith("arn:") and not name.startswith(f"{self.prefix}:"):
+            return None
         family, _, number = name.rpartition("task-definition/")[2].partition(":")
         revisions = self.families.get(family, [])
         if not number:
             return next((each for each in reversed(revisions) if each["status"] == "ACTIVE"), None)
-        if name.startswith("arn:") and not name.startswith(f"{self.prefix}:"):
-            return None
         return next((each for each in revisions if str(each["revision"]) == number), None)
 
     def deregister(self, name: str, deregistered_at: float) -> Document:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from push_pools.testing.ecs_definitions import (
     EcsError,
     TaskDefinitions,
-    check_fargate_size,
     check_tags,
     client_error,
     invalid,
 )
+from push_pools.testing.ecs_requests import check_against_definition, check_text
 from push_pools.testing.ecs_tasks import (
     Document,
     Ending,
@@ -37,18 +37,13 @@ from push_pools.testing.ecs_tasks import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-TOKEN = re.compile(r"[\x21-\x7e]{1,64}")
-STARTED_BY = re.compile(r"[A-Za-z0-9/_-]{0,128}")
 CLUSTER = re.compile(r"[A-Za-z0-9_-]{1,255}")
 TASK_ID = re.compile(r"[0-9a-f]{32}")
-MAX_OVERRIDES_CHARACTERS = 8192
-MAX_COUNT = 10
 PAGE = 100
 DAY = timedelta(hours=24)
 HOUR = timedelta(hours=1)
 MAX_UNREPORTED = 50_000
 SWEEP_AT_LEAST = 10_000
-LAUNCH_TYPES = ("EC2", "FARGATE", "EXTERNAL", "MANAGED_INSTANCES")
 
 
 @dataclass(frozen=True)
@@ -139,14 +134,14 @@ class EcsModel:
 
     def _run_task(self, body: Document, now: datetime, refusal: Refusal | None) -> Document:
         cluster = self._cluster(body.get("cluster"))
-        _check_run_task_text(body)
+        check_text(body)
         token = body.get("clientToken")
         if token is not None:
             bound = self._bound(cluster, token, now)
             if bound is not None:
                 return _replay(bound, _fingerprint(body, cluster), now)
         definition = self._runnable(body)
-        _check_against_definition(body, definition)
+        check_against_definition(body, definition)
         count = body.get("count", 1)
         failures: list[Document] = []
         if refusal is not None:
@@ -227,7 +222,9 @@ class EcsModel:
     def _tags_of(self, body: Document, definition: Document) -> list[Document]:
         tags: dict[str, str] = {}
         if body.get("propagateTags") == "TASK_DEFINITION":
-            tags |= {each["key"]: each.get("value", "") for each in self.definitions.tags[definition["taskDefinitionArn"]]}
+            tags |= {
+                each["key"]: each.get("value", "") for each in self.definitions.tags[definition["taskDefinitionArn"]]
+            }
         tags |= {each["key"]: each.get("value", "") for each in body.get("tags", [])}
         return [{"key": key, "value": value} for key, value in tags.items()]
 
@@ -297,9 +294,7 @@ class EcsModel:
             for task in candidates
             if task.cluster_arn == cluster_arn
             and task.at(now).desired_status == desired
-            and body.get("family") in (None, task.definition["family"])
-            and body.get("launchType") in (None, task.document(now).get("launchType"))
-            and not {"serviceName", "containerInstance", "daemonName"} & body.keys()
+            and _passes(task, body)
             and self._visible(task, now)
         ]
         arns, token = _page([(task.number, task.arn) for task in found], body)
@@ -426,6 +421,19 @@ class EcsModel:
                 raise LookupError(f"no task {task_arn}")
             return task.end(self.now(), ending, after_running=after_running)
 
+    def document(self, task_arn: str) -> Document:
+        """Return one task as it is now, visible to the API or not.
+
+        Raises:
+            LookupError: No such task was started, or it was forgotten.
+        """
+        with self.lock:
+            now = self.now()
+            task = self.tasks.get(task_arn)
+            if task is None or not self._remembered(task, now):
+                raise LookupError(f"no task {task_arn}")
+            return task.document(now, with_tags=True)
+
     def alive(self) -> list[str]:
         """Return the ARNs of the tasks that have not reached STOPPED, in the order they were started."""
         with self.lock:
@@ -505,63 +513,13 @@ def _replay(bound: Token, fingerprint: str, now: datetime) -> Document:
     return {"tasks": tasks, "failures": [{} if old else dict(each) for each in bound.failures]}
 
 
-def _check_run_task_text(body: Document) -> None:
-    """Refuse what can be refused without knowing the task definition (API reference, RunTask)."""
-    token = body.get("clientToken")
-    if token is not None and not TOKEN.fullmatch(token):
-        raise invalid("clientToken must have 1 to 64 ASCII characters in the range of 33-126.")
-    if not 1 <= body.get("count", 1) <= MAX_COUNT:
-        raise invalid(f"Count must be between 1 and {MAX_COUNT}.")
-    overrides = json.dumps(body.get("overrides", {}), separators=(",", ":"), ensure_ascii=False)
-    if len(overrides) > MAX_OVERRIDES_CHARACTERS:
-        raise invalid(f"Container Overrides length must be at most {MAX_OVERRIDES_CHARACTERS}")
-    if not STARTED_BY.fullmatch(body.get("startedBy", "")):
-        raise invalid("startedBy has up to 128 letters, numbers, hyphens, slashes and underscores.")
-    if "launchType" in body and body.get("capacityProviderStrategy"):
-        raise invalid(
-            "Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again."
-        )
-    if body.get("launchType", "EC2") not in LAUNCH_TYPES:
-        raise invalid(f"launchType is not one of {', '.join(LAUNCH_TYPES)}.")
-    check_tags(body.get("tags", []))
-
-
-def _check_against_definition(body: Document, definition: Document) -> None:
-    known = {each["name"] for each in definition["containerDefinitions"]}
-    overrides = body.get("overrides", {})
-    for each in overrides.get("containerOverrides", []):
-        if each and each.get("name") not in known:
-            raise invalid(f"Override for container named {each.get('name')} is not a container in the TaskDefinition.")
-    if _on_fargate(body):
-        if "FARGATE" not in definition["compatibilities"]:
-            raise invalid("Task definition does not support launch_type FARGATE.")
-        size = {name: overrides.get(name, definition.get(name)) for name in ("cpu", "memory")}
-        check_fargate_size(size["cpu"], size["memory"])
-    _check_network(body, definition)
-
-
-def _on_fargate(body: Document) -> bool:
-    strategy = body.get("capacityProviderStrategy", [])
-    return body.get("launchType") == "FARGATE" or any(
-        each.get("capacityProvider", "").startswith("FARGATE") for each in strategy
+def _passes(task: Task, body: Document) -> bool:
+    if {"serviceName", "containerInstance", "daemonName"} & body.keys():
+        return False  # Tasks started by RunTask on Fargate belong to none of these.
+    return body.get("family") in (None, task.definition["family"]) and body.get("launchType") in (
+        None,
+        task.launch().get("launchType"),
     )
-
-
-def _check_network(body: Document, definition: Document) -> None:
-    network = body.get("networkConfiguration")
-    if definition.get("networkMode") != "awsvpc":
-        if network is not None:
-            raise invalid("Network Configuration is not valid for the given networkMode of this task definition.")
-        return
-    if network is None or "awsvpcConfiguration" not in network:
-        raise invalid("Network Configuration must be provided when networkMode 'awsvpc' is specified.")
-    subnets = network["awsvpcConfiguration"].get("subnets", [])
-    if not subnets:
-        raise invalid("subnets can not be empty.")
-    if len(subnets) > 16:
-        raise invalid("subnets can have at most 16 items.")
-    if len(network["awsvpcConfiguration"].get("securityGroups", [])) > 5:
-        raise invalid("securityGroups can have at most 5 items.")
 
 
 def _check_task_id(name: str) -> None:

@@ -105,9 +105,7 @@ _EXITED = "Essential container in task exited"
 # page "Amazon ECS stopped tasks error messages".
 ENDINGS: dict[str, Ending] = {
     "exit": Ending("EssentialContainerExited", _EXITED, 0),
-    "oom": Ending(
-        "EssentialContainerExited", _EXITED, 137, "OutOfMemoryError: Container killed due to memory usage"
-    ),
+    "oom": Ending("EssentialContainerExited", _EXITED, 137, "OutOfMemoryError: Container killed due to memory usage"),
     "killed": Ending("EssentialContainerExited", _EXITED, 137),
     "null_exit": Ending("EssentialContainerExited", _EXITED),
     "spot": Ending("SpotInterruption", "Your Spot Task was interrupted.", 143),
@@ -314,7 +312,7 @@ class Task:
             "healthStatus": "UNKNOWN",
             "tags": list(self.tags) if with_tags else [],
             **self._size(),
-            **self._launch(),
+            **self.launch(),
             **self._moments(index),
         }
         if "startedBy" in self.request:
@@ -328,7 +326,8 @@ class Task:
         size = {name: overrides.get(name) or self.definition.get(name) for name in ("cpu", "memory")}
         return {name: str(value) for name, value in size.items() if value is not None}
 
-    def _launch(self) -> Document:
+    def launch(self) -> Document:
+        """Return the members that say where the task runs."""
         strategy = self.request.get("capacityProviderStrategy")
         launch: Document = {"launchType": self.request.get("launchType", "EC2")}
         if strategy:
@@ -368,7 +367,7 @@ class Task:
 
     def _container(self, definition: Document, status: str, *, is_main: bool, ran: bool) -> Document:
         container: Document = {
-            "containerArn": f"{self.cluster_arn.replace(':cluster/', ':container/')}/{self.identity(definition['name'])}",
+            "containerArn": f"{self.arn.replace(':task/', ':container/')}/{self.identity(definition['name'])}",
             "taskArn": self.arn,
             "name": definition["name"],
             "image": definition["image"],

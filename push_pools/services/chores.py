@@ -1,0 +1,116 @@
+"""What a run still owes after an attempt is over: done until it is done, by whoever finds it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from push_pools.domain import transitions
+from push_pools.domain.errors import PlatformError
+from push_pools.domain.runs import Chore, ChoreKind, Phase
+from push_pools.domain.states import JobStatus
+from push_pools.services.ledger import change, log, send_hint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from push_pools.domain.runs import FlowRun
+    from push_pools.ports import App
+
+ALARM_AFTER: Final = timedelta(hours=24)
+
+
+class ChoreOpen(Exception):  # noqa: N818 - not an error: the chore has to be done again later
+    """The chore did what it could, and there is more to do later."""
+
+
+def chores_of(app: App) -> Callable[[FlowRun, datetime], tuple[Chore, ...]]:
+    """Return the function that lists what the end of a run's attempt leaves to do."""
+
+    def chores(run: FlowRun, now: datetime) -> tuple[Chore, ...]:
+        job, todo = run.job, []
+        if run.slots:
+            todo.append(Chore(kind=ChoreKind.WAKE, not_before=now, since=now))
+        if job is not None and app.platforms(run.platform).needs_cleanup:
+            moment = app.moment()
+            closed = moment.at(job.call_until + app.timing.settle)
+            todo.append(Chore(kind=ChoreKind.CLEANUP, not_before=max(closed, now), since=now, handle=job.handle))
+        return tuple(todo)
+
+    return chores
+
+
+def watch_chore(run: FlowRun, now: datetime) -> Sequence[Chore]:
+    """Return the chore that looks after a job whose end was not proven."""
+    if run.job is None:
+        return ()
+    return (Chore(kind=ChoreKind.WATCH, not_before=now, since=now, handle=run.job.handle),)
+
+
+def do_chores(run_id: UUID, app: App) -> None:
+    """Do what is due of a run's chores; what fails is put off and tried again."""
+    run = app.store.get_run(run_id)
+    now = app.clock.now()
+    for chore in [chore for chore in run.chores if chore.not_before <= now]:
+        run = _do(run, chore, app)
+    if run.chores:
+        send_hint(app, run)
+
+
+def follow_up(run: FlowRun, app: App) -> None:
+    """Do, or send for, what follows from a run that ended or whose next attempt is planned."""
+    if run.is_final:
+        log.info("run_finished", extra={"flow_run_id": str(run.id), "state": run.state.name, "attempt": run.attempt})
+    if run.chores:
+        do_chores(run.id, app)
+    if run.phase is Phase.PLANNED:
+        send_hint(app, run)
+
+
+def _do(run: FlowRun, chore: Chore, app: App) -> FlowRun:
+    try:
+        _DO[chore.kind](chore, app)
+    except (PlatformError, ChoreOpen) as problem:
+        if app.clock.now() - chore.since > ALARM_AFTER:
+            log.error("chore_overdue", extra={"flow_run_id": str(run.id), "chore": chore.name, "reason": str(problem)})
+        reason = str(problem)
+        return change(app, run, lambda r: transitions.chore_failed(r, chore.name, reason, app.moment()))
+    return change(app, run, lambda r: transitions.chore_done(r, chore.name, app.moment()))
+
+
+def _cleanup(chore: Chore, app: App) -> None:
+    assert chore.handle is not None
+    app.platforms(chore.handle.platform).cleanup(chore.handle)
+
+
+def _watch(chore: Chore, app: App) -> None:
+    """Stop a job that should not be running, until it is seen to be over."""
+    assert chore.handle is not None
+    platform = app.platforms(chore.handle.platform)
+    handle = chore.handle if chore.handle.pid else platform.find(chore.handle)
+    if handle is None:
+        return
+    seen = platform.observe([handle])[0]
+    old = app.clock.now() - chore.since >= timedelta(seconds=app.timing.gone_grace_seconds)
+    if seen.is_over and (seen.status is not JobStatus.GONE or old):
+        return
+    log.error("duplicate_job", extra={"job_key": handle.key, "infrastructure_pid": handle.pid})
+    platform.stop(handle, 0.0)
+    raise ChoreOpen("the job is not seen to be over yet; it was asked to stop")
+
+
+def _nothing(chore: Chore, app: App) -> None:
+    """Slots, publication, reports and log copies belong to parts that are not installed here."""
+    del chore, app
+
+
+_DO: Final = {
+    ChoreKind.CLEANUP: _cleanup,
+    ChoreKind.WATCH: _watch,
+    ChoreKind.WAKE: _nothing,
+    ChoreKind.PUBLISH: _nothing,
+    ChoreKind.REPORT: _nothing,
+    ChoreKind.LOGS: _nothing,
+}

@@ -1,0 +1,165 @@
+"""Why a run is where it is: its causal story from the journal, and what to do next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from push_pools.domain.runs import Entry, FlowRun, Phase
+from push_pools.domain.states import StateType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+
+@dataclass(frozen=True)
+class StoryLine:
+    """One step of a run's story."""
+
+    at: datetime
+    what: str
+    text: str
+    after_seconds: float
+    """Seconds since the step before."""
+
+
+@dataclass(frozen=True)
+class Story:
+    """What happened to a run, what it waits for, and what its reader can do."""
+
+    run: FlowRun
+    lines: tuple[StoryLine, ...]
+    waits_for: str
+    advice: str
+
+
+def explain_run(run: FlowRun, now: datetime) -> Story:
+    """Return the causal story of a run."""
+    lines = []
+    before = run.journal[0].at if run.journal else run.created_at
+    for entry in run.journal:
+        seconds = (entry.at - before).total_seconds()
+        lines.append(StoryLine(entry.at, entry.what, _text(entry), round(seconds, 3)))
+        before = entry.at
+    return Story(run, tuple(lines), _waits_for(run, now), _advice(run))
+
+
+def _text(entry: Entry) -> str:
+    tell = _TEXTS.get(entry.what)
+    if tell is not None:
+        return tell(entry.facts)
+    return entry.what + (f" ({_listed(entry.facts)})" if entry.facts else "")
+
+
+def _listed(facts: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_short(value)}" for name, value in facts.items())
+
+
+def _short(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _put(facts: Mapping[str, Any]) -> str:
+    what = f"of deployment {facts['deployment']}" if facts.get("deployment") else "of a work pool"
+    if facts.get("retry_of"):
+        what = f"as a retry of {facts['retry_of']}"
+    return f"put into the ledger {what}, due {facts.get('due')}"
+
+
+def _claimed(facts: Mapping[str, Any]) -> str:
+    late = f", {facts['late_seconds']:g} s late" if facts.get("late_seconds") else ""
+    return f"claimed for submission (fence {facts.get('fence')}){late}"
+
+
+def _taken_over(facts: Mapping[str, Any]) -> str:
+    return (
+        f"taken over (fence {facts.get('fence')}): the claim before it expired without an outcome, "
+        f"{facts.get('lapses', 1)} in a row"
+    )
+
+
+def _intent(facts: Mapping[str, Any]) -> str:
+    again = f", call {facts['call']}" if (facts.get("call") or 1) > 1 else ""
+    return f"rendered, and the intent written: job key {facts.get('key')} (attempt {facts.get('attempt')}{again})"
+
+
+def _submitted(facts: Mapping[str, Any]) -> str:
+    rest = {k: v for k, v in facts.items() if k not in ("pid", "then", "home", "host")}
+    where = f" ({_listed(rest)})" if rest else ""
+    then = "; it is stopped, because a cancel or a verdict came first" if facts.get("then") else ""
+    return f"submitted: the platform calls the job {facts.get('pid')}{where}{then}"
+
+
+def _observed(facts: Mapping[str, Any]) -> str:
+    more = {k: v for k, v in facts.items() if k != "status"}
+    return f"observed {facts.get('status')}" + (f" ({_listed(more)})" if more else "")
+
+
+def _refused(facts: Mapping[str, Any]) -> str:
+    return f"refused for now: {facts.get('why')}; asked again at {facts.get('again_at')}"
+
+
+def _unanswered(facts: Mapping[str, Any]) -> str:
+    return f"no certain answer: {facts.get('why')}; looked up, then asked again, at {facts.get('again_at')}"
+
+
+def _settling(facts: Mapping[str, Any]) -> str:
+    return f"waits until {facts.get('until')}, when no call can land any more ({facts.get('why')})"
+
+
+def _retry(facts: Mapping[str, Any]) -> str:
+    class_ = f" ({facts['failure_class']})" if facts.get("failure_class") else ""
+    return f"attempt {facts.get('attempt')} is planned for {facts.get('at')}, because: {facts.get('why')}{class_}"
+
+
+def _finished(facts: Mapping[str, Any]) -> str:
+    class_ = f" ({facts['failure_class']})" if facts.get("failure_class") else ""
+    return f"decided: {facts.get('state')}{class_}" + (f": {facts['why']}" if facts.get("why") else "")
+
+
+_TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "put": _put,
+    "claimed": _claimed,
+    "taken over": _taken_over,
+    "intent": _intent,
+    "submitted": _submitted,
+    "observed": _observed,
+    "refused": _refused,
+    "unanswered": _unanswered,
+    "settling": _settling,
+    "retry": _retry,
+    "finished": _finished,
+}
+
+
+def _waits_for(run: FlowRun, now: datetime) -> str:
+    match run.phase:
+        case Phase.PLANNED | Phase.READY:
+            return f"its time, {run.due_at.isoformat()}" if run.due_at > now else "the server, to claim it"
+        case Phase.WAITING:
+            return "a free slot"
+        case Phase.CLAIMED:
+            return "the call, which is being prepared"
+        case Phase.CALLING:
+            return "a certain answer of the platform"
+        case Phase.STARTED if run.state.type is StateType.RUNNING:
+            return f"the job's end; it is stopped at {run.wake_at.isoformat()}" if run.wake_at else "the job's end"
+        case Phase.STARTED:
+            return f"the job's start; it is stopped at {run.wake_at.isoformat()}" if run.wake_at else "the job's start"
+        case Phase.STOPPING:
+            return "the platform, to confirm that the job is over"
+        case Phase.ENDED:
+            return "its chores: " + ", ".join(chore.name for chore in run.chores)
+        case Phase.SETTLED:
+            return "nothing"
+
+
+def _advice(run: FlowRun) -> str:
+    state = run.state
+    if state.type in (StateType.FAILED, StateType.CRASHED):
+        first = state.suggestion or "read its output"
+        return f"{first}; then `push-pools flow-run logs {run.id}` and `push-pools flow-run retry {run.id}`"
+    if state.type is StateType.CANCELLED:
+        return f"to run it again: `push-pools flow-run retry {run.id}`"
+    return ""

@@ -1,0 +1,48 @@
+"""One message, whatever it asks for: what every host of the service calls for each delivery."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from push_pools.domain.errors import NotFound
+from push_pools.domain.events import Admit, Chores, ScheduledRun, Stop, Submit, Sweep, Tick, parse_event
+from push_pools.services.chores import do_chores
+from push_pools.services.ledger import log
+from push_pools.services.schedule import put_scheduled_run
+from push_pools.services.stop import stop_run
+from push_pools.services.submit import submit_run
+from push_pools.services.sweep import sweep
+from push_pools.services.tick import tick
+
+if TYPE_CHECKING:
+    from push_pools.ports import App, Invocation
+
+
+def handle_message(body: str, envelope_id: str, app: App, invocation: Invocation) -> None:
+    """Do what a message asks for. When this returns, the ledger holds the outcome and the message is done with.
+
+    Raises:
+        OutOfTime: Give the message back.
+        StoreUnavailable: Give the message back; its queue delivers it again.
+        InvalidInput: The message can never be read; keep it among the dead letters.
+        NotFound: A scheduled-run names something that does not exist; likewise.
+        NotAllowed: A scheduled-run is for something paused; likewise.
+    """
+    parsed = parse_event(body, envelope_id=envelope_id)
+    match parsed.event:
+        case ScheduledRun() as event:
+            put_scheduled_run(event, app, envelope_id=parsed.envelope_id or envelope_id)
+        case Submit() as message:
+            _for_run(message, lambda: submit_run(message.run_id, app, invocation))
+        case Stop() as message:
+            _for_run(message, lambda: stop_run(message.run_id, app))
+        case Chores() as message:
+            _for_run(message, lambda: do_chores(message.run_id, app))
+        case Sweep() as message:
+            sweep(message.platform, app, shard=message.shard)
+        case Tick():
+            tick(app)
+        case Admit():
+            log.info("nothing_to_admit")
+        case event:
+            log.info("event_ignored", extra={"type": event.type})

@@ -1,0 +1,64 @@
+"""Writing decisions into the ledger: read, decide, write, and once more when somebody was faster."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from push_pools.domain.errors import StoreUnavailable, VersionConflict
+from push_pools.domain.events import hint
+from push_pools.domain.runs import FlowRun, Phase
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from push_pools.ports import App
+
+log = logging.getLogger("push_pools")
+MAX_TRIES: Final = 20
+"""How often a decision is made anew because somebody else wrote first."""
+MAX_DELAY_SECONDS: Final = 900.0
+"""The longest delay a queue keeps (SQS); the tick takes over what is further away."""
+
+
+def change(app: App, run: FlowRun, decide: Callable[[FlowRun], FlowRun]) -> FlowRun:
+    """Write what `decide` makes of the run; a decision that changes nothing writes nothing.
+
+    Raises:
+        StoreUnavailable: The ledger cannot be written, or others always wrote first.
+    """
+    for _ in range(MAX_TRIES):
+        after = decide(run)
+        if after is run:
+            return run
+        try:
+            return app.store.save(run, after)
+        except VersionConflict:
+            run = app.store.get_run(run.id)
+    raise StoreUnavailable(f"flow run {run.id} is written to by too many at once")
+
+
+def send_hint(app: App, run: FlowRun) -> None:
+    """Send the message that makes somebody look at the run when it is next due to be looked at."""
+    at = run.due_at if run.phase.is_submitting and run.claim is None else run.wake_at
+    if at is not None and run.chores and run.wake_at is not None:
+        at = min(at, run.wake_at)
+    if at is not None:
+        send_hint_at(app, run, at)
+
+
+def send_hint_at(app: App, run: FlowRun, at: datetime) -> None:
+    """Send the run's hint with a delay; what is beyond a queue's longest delay is left to the tick."""
+    delay = (at - app.clock.now()).total_seconds() / app.clock.speed
+    if delay <= MAX_DELAY_SECONDS:
+        app.queue.send(hint(hint_type(run, app.clock.now()), run.id), delay_seconds=max(delay, 0.0))
+
+
+def hint_type(run: FlowRun, now: datetime) -> str:
+    """Return which message moves the run on: `submit`, `stop` or `chores`."""
+    if run.phase.is_active:
+        return "stop"
+    if run.is_final or (run.chores and run.phase is Phase.PLANNED and run.due_at > now):
+        return "chores"
+    return "submit"

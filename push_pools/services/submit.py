@@ -1,0 +1,309 @@
+"""Start the job of one run: claim, render, intent, call, record."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from push_pools.domain import transitions
+from push_pools.domain.errors import (
+    CancelRequested,
+    ClaimLost,
+    InvalidInput,
+    JobRejected,
+    NotAllowed,
+    NotDue,
+    NotFound,
+    NothingStarted,
+    OutOfTime,
+    PlatformError,
+    PlatformMissing,
+    PlatformUnavailable,
+    RunAlreadySubmitted,
+    RunClaimed,
+    RunLimited,
+    SubmissionUncertain,
+)
+from push_pools.domain.failures import explain_error
+from push_pools.domain.runs import Phase
+from push_pools.domain.states import Failure, FailureClass, State
+from push_pools.services.chores import chores_of, do_chores, watch_chore
+from push_pools.services.chores import follow_up
+from push_pools.services.ledger import change, log, send_hint, send_hint_at
+from push_pools.services.render import policy_of, render_run
+from push_pools.services.stop import stop_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from push_pools.domain.jobs import BaseJobConfiguration
+    from push_pools.domain.runs import FlowRun, JobHandle
+    from push_pools.domain.transitions import Moment
+    from push_pools.ports import App, Invocation, Platform
+
+
+def submit_run(run_id: UUID, app: App, invocation: Invocation) -> None:
+    """Start the job of one run, once however often this is called.
+
+    Cloud trouble does not escape: the ledger keeps the run and says when to look again.
+
+    Raises:
+        OutOfTime: The invocation ends too soon; the message has to be given back.
+        StoreUnavailable: The ledger cannot be read or written; likewise.
+    """
+    run = app.store.get_run(run_id)
+    if run.chores:
+        do_chores(run_id, app)
+    try:
+        run = _claim(run, app, invocation)
+    except NotDue as early:
+        return send_hint_at(app, run, early.due_at)
+    except (RunClaimed, RunAlreadySubmitted, RunLimited):
+        return None  # Somebody has it, or it is done; `wake_at` guards the rest.
+    try:
+        _Submission(run, app).go_on()
+    except ClaimLost:
+        log.info("claim_lost", extra={"flow_run_id": str(run_id)})
+    return None
+
+
+def _claim(run: FlowRun, app: App, invocation: Invocation) -> FlowRun:
+    left = (invocation.deadline - app.real_clock.now()).total_seconds()
+    if left < app.timing.call_seconds + app.timing.spare_seconds:
+        raise OutOfTime(f"{left:.0f} s are left of this invocation")
+    return change(app, run, lambda r: transitions.claim(r, invocation.owner, app.moment(), app.timing))
+
+
+class _Submission:
+    """One claim of one run, from here to the outcome that the ledger keeps."""
+
+    def __init__(self, run: FlowRun, app: App) -> None:
+        assert run.claim is not None
+        self.run, self.app, self.fence = run, app, run.claim.fence
+
+    def go_on(self) -> None:
+        """Do what the claimed run needs next.
+
+        Raises:
+            ClaimLost: Another claim was taken meanwhile.
+        """
+        try:
+            self.platform: Platform = self.app.platforms(self.run.platform)
+        except (NotFound, PlatformMissing) as error:
+            return self._not_now(PlatformUnavailable(self.run.platform, str(error), codes=["PlatformMissing"]))
+        if self.run.phase is Phase.CALLING:
+            return self._look_first()
+        if why := self._why_give_up():
+            return self._end(why)
+        return self._prepare_and_call()
+
+    # -- a call is open
+
+    def _look_first(self) -> None:
+        """A call was made, or may have been: ask the platform before anything else."""
+        job = self.run.job
+        assert job is not None
+        closed = transitions.is_closed(job, self.app.real_clock.now(), self.app.timing)
+        try:
+            found = self.platform.find(job.handle)
+        except PlatformError as error:
+            return self._unanswered(error)
+        if found is not None:
+            return self._record(found)
+        if closed:
+            return self._conclude_not_started()
+        if self._decided() or job.refused or self.platform.closes_before_repeat:
+            return self._wait_for_closing("no call may be open when this is concluded")
+        return self._repeat()
+
+    def _decided(self) -> bool:
+        run = self.run
+        return run.cancel is not None or run.verdict is not None or self._lapsed()
+
+    def _conclude_not_started(self) -> None:
+        """No call can land any more, and a look-up after that found nothing."""
+        run, job, now = self.run, self.run.job, self.app.clock.now()
+        assert job is not None
+        if run.cancel is not None:
+            return self._end(State.of("Cancelled", now, f"cancelled by {run.cancel.by} before a job was started"))
+        if run.verdict is not None:
+            return self._end(run.verdict)
+        if job.refused:
+            return self._next_launch()
+        if why := self._why_give_up():
+            return self._end(why, watch=True)
+        return self._repeat()
+
+    def _next_launch(self) -> None:
+        if why := self._why_give_up():
+            return self._end(why)
+        at = self.app.clock.now()
+        self._write(lambda r, m: transitions.next_launch(r, self.fence, at, m))
+        return send_hint(self.app, self.run)
+
+    def _repeat(self) -> None:
+        """Ask for the same key again with the stored request, while the platform remembers the key."""
+        job, timing = self.run.job, self.app.timing
+        assert job is not None
+        since = job.open_since
+        age = (self.app.real_clock.now() - since).total_seconds() if since else 0.0
+        if self.platform.forgets_keys and age > timing.replay_seconds:
+            return self._only_look_up()
+        return self._call(self._stored_job(), job.handle)
+
+    def _only_look_up(self) -> None:
+        deadline = transitions.submit_deadline(self.run, self.app.timing)
+        assert deadline is not None
+        now = self.app.clock.now()
+        again = min(deadline, now + timedelta(minutes=5))
+        self._write(
+            lambda r, m: transitions.refuse(
+                r, self.fence, again, None, m, answered=False, note="the platform may have forgotten the key: look only"
+            )
+        )
+        return send_hint(self.app, self.run)
+
+    def _lapsed(self) -> bool:
+        return self.run.lapses >= self.app.timing.max_lapses
+
+    def _why_give_up(self) -> State | None:
+        """Return the state of a run that took too long, or too many claims, to get a job."""
+        now, run = self.app.clock.now(), self.run
+        if self._lapsed():
+            cause = f"{run.lapses} claims in a row expired without an outcome"
+            return State.failed(_failure(FailureClass.PLATFORM, cause, "look into the log of the functions"), now)
+        deadline = transitions.submit_deadline(run, self.app.timing)
+        if deadline is None or now < deadline:
+            return None
+        if run.job is not None and run.job.last_refusal is not None and run.phase is not Phase.CALLING:
+            return run.job.last_refusal.model_copy(update={"timestamp": now, "retry": False})
+        cause = f"no job could be started, or found, within {self.app.timing.submit_seconds:g} s"
+        return State.failed(_failure(FailureClass.LOST, cause, "look for the job at the platform by its key"), now)
+
+    # -- nothing is open
+
+    def _prepare_and_call(self) -> None:
+        run = self.run
+        if run.job is not None:
+            return self._call(self._stored_job(), run.job.handle)
+        try:
+            job = self.platform.prepare(render_run(run, self.app), self.app.store)
+        except (InvalidInput, NotFound, NotAllowed) as error:
+            failure = _failure(FailureClass.CONFIGURATION, str(error), "correct it and run again: `flow-run retry`")
+            return self._end(State.failed(failure, self.app.clock.now()))
+        except JobRejected as error:
+            return self._end(State.failed(explain_error(error), self.app.clock.now()))
+        except PlatformError as error:
+            return self._not_now(error)
+        handle = self.platform.handle(job, run.job_key)
+        return self._call(job, handle.model_copy(update={"run_id": run.id, "attempt": run.attempt}))
+
+    def _stored_job(self) -> BaseJobConfiguration:
+        assert self.run.job is not None
+        return self.platform.job_configuration.model_validate(self.run.job.request)
+
+    def _call(self, job: BaseJobConfiguration, handle: JobHandle) -> None:
+        """Write the intent, make the call, and write its outcome."""
+        request = self.run.job.request if self.run.job else job.model_dump(mode="json")
+        policy = policy_of(self.run, job, self.platform, self.app)
+        try:
+            self._write(
+                lambda r, m: transitions.intend(r, self.fence, handle, request, policy, m, self.app.timing)
+            )
+        except CancelRequested:
+            return self._wait_for_closing("cancelled while an earlier call may still land")
+        try:
+            submitted = self.platform.submit(job, handle.key)
+        except PlatformUnavailable as error:
+            return self._not_now(error)
+        except NothingStarted as error:
+            return self._nothing_started(error)
+        except SubmissionUncertain as error:
+            return self._unanswered(error)
+        except JobRejected as error:
+            return self._rejected(error)
+        except Exception as error:  # A fault of the adapter: the call may have been made.
+            log.exception("submit_failed", extra={"flow_run_id": str(self.run.id), "job_key": handle.key})
+            return self._unanswered(SubmissionUncertain(self.run.platform, f"{type(error).__name__}: {error}"))
+        return self._record(handle.model_copy(update={"pid": submitted.pid, "place": submitted.place}))
+
+    # -- outcomes
+
+    def _record(self, handle: JobHandle) -> None:
+        run = change(
+            self.app, self.run, lambda r: transitions.record_pid(r, handle, self.app.moment(), self.app.timing)
+        )
+        log.info(
+            "job_submitted",
+            extra={"flow_run_id": str(run.id), "job_key": handle.key, "infrastructure_pid": handle.pid},
+        )
+        if run.phase is Phase.STOPPING:
+            stop_run(run.id, self.app)
+        elif run.chores:
+            send_hint(self.app, run)
+
+    def _not_now(self, error: PlatformError) -> None:
+        """Refused for now, without effect: the same key again, later."""
+        if self.run.phase is Phase.CLAIMED and (why := self._why_give_up()):
+            return self._end(why)
+        self._refuse(error, answered=True, wait=getattr(error, "retry_after_seconds", None))
+        return None
+
+    def _unanswered(self, error: PlatformError) -> None:
+        self._refuse(error, answered=False, wait=None)
+
+    def _refuse(self, error: PlatformError, *, answered: bool, wait: float | None) -> None:
+        now = self.app.clock.now()
+        why = State.failed(explain_error(error), now)
+        at = now + timedelta(seconds=max(wait or 0.0, self._wait_seconds()) * self.app.clock.speed)
+        self._write(
+            lambda r, m: transitions.refuse(r, self.fence, at, why, m, answered=answered, note=error.reason)
+        )
+        log.warning("submit_refused", extra={"flow_run_id": str(self.run.id), "reason": error.reason})
+        send_hint(self.app, self.run)
+
+    def _wait_seconds(self) -> float:
+        calls = self.run.job.calls if self.run.job else 1
+        return min(self.app.timing.call_backoff_seconds * 2 ** max(calls - 1, 0), 60.0) * transitions.spread(self.run)
+
+    def _nothing_started(self, error: NothingStarted) -> None:
+        if not self.platform.key_is_used_up:
+            return self._not_now(error)
+        why = State.failed(explain_error(error), self.app.clock.now())
+        self._write(lambda r, m: transitions.bind_refusal(r, self.fence, why, m, self.app.timing))
+        return send_hint(self.app, self.run)
+
+    def _rejected(self, error: JobRejected) -> None:
+        state = State.failed(explain_error(error), self.app.clock.now())
+        assert self.run.job is not None
+        if transitions.only_mine(self.run.job, self.fence):
+            return self._end(state)
+        self._write(lambda r, m: transitions.reject(r, self.fence, state, m, self.app.timing))
+        return send_hint(self.app, self.run)
+
+    def _wait_for_closing(self, note: str) -> None:
+        self._write(lambda r, m: transitions.wait_for_closing(r, self.fence, m, self.app.timing, note))
+        send_hint(self.app, self.run)
+
+    def _end(self, state: State, *, watch: bool = False) -> None:
+        """End the run, or its attempt, with nothing started."""
+        chores = chores_of(self.app)
+
+        def decide(run: FlowRun, moment: Moment) -> FlowRun:
+            transitions.require_fence(run, self.fence)
+            if watch:
+                return transitions.finish(
+                    run, state, moment, (*chores(run, moment.now), *watch_chore(run, moment.now))
+                )
+            return transitions.end(run, state, moment, chores)
+
+        self._write(decide)
+        follow_up(self.run, self.app)
+
+    def _write(self, decide: Callable[[FlowRun, Moment], FlowRun]) -> None:
+        self.run = change(self.app, self.run, lambda run: decide(run, self.app.moment()))
+
+
+def _failure(class_: FailureClass, cause: str, suggestion: str) -> Failure:
+    return Failure(failure_class=class_, cause=cause, suggestion=suggestion)

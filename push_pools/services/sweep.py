@@ -1,0 +1,81 @@
+"""Sweeps: look at all active jobs of a platform, in batches. They are the guarantee; events are only faster."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+from push_pools.domain.errors import PlatformError
+from push_pools.domain.runs import Phase
+from push_pools.services.ledger import log
+from push_pools.services.poll import apply_observation
+from push_pools.services.stop import stop_run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from push_pools.domain.runs import FlowRun, JobHandle
+    from push_pools.ports import App
+
+MAX_INTERVAL_SECONDS: Final = 300.0
+AGE_SHARE: Final = 60.0
+"""A job is looked at every sixtieth of its age, at most every five minutes, and at every sweep while it is young."""
+
+
+def looks_now(run: FlowRun, now: datetime, every_seconds: float) -> bool:
+    """Whether a job is looked at in the sweep at `now`, when sweeps come every so often.
+
+    A pure function of the job's age and id, so that nothing has to be written to spread the looks.
+    """
+    if run.phase is Phase.STOPPING or run.job is None or run.job.submitted_at is None:
+        return True
+    if run.wake_at is not None and run.wake_at <= now:
+        return True  # Its deadline has passed.
+    age = (now - run.job.submitted_at).total_seconds()
+    interval = min(age / AGE_SHARE, MAX_INTERVAL_SECONDS)
+    if interval <= every_seconds:
+        return True
+    offset = int.from_bytes(hashlib.sha256(run.id.bytes).digest()[:4]) / 2**32 * interval
+    return int((age + offset) / interval) != int((age + offset - every_seconds) / interval)
+
+
+def sweep(platform: str, app: App, *, every_seconds: float = 0.0, shard: int | None = None) -> int:
+    """Look at the active jobs of a platform, in batches; return how many were asked about.
+
+    A batch that cannot be asked about now is left to the next sweep.
+    """
+    now = app.clock.now()
+    runs = [run for run in app.store.active(platform, shard=shard) if looks_now(run, now, every_seconds)]
+    by_key = {run.job.key: run for run in runs if run.job is not None and run.job.pid is not None}
+    for batch in _batches((run.job.handle for run in by_key.values() if run.job), app.platforms(platform).observe_batch):
+        try:
+            seen = app.platforms(platform).observe(batch)
+        except PlatformError as error:
+            log.warning("sweep_failed", extra={"platform": platform, "jobs": len(batch), "reason": error.reason})
+            continue
+        for observation in seen:
+            if (run := by_key.get(observation.key)) is not None:
+                apply_observation(run, observation, app)
+    for run in by_key.values():
+        _check_deadline(run.id, now, app)
+    return len(by_key)
+
+
+def _check_deadline(run_id: UUID, now: datetime, app: App) -> None:
+    run = app.store.get_run(run_id)
+    if run.phase.is_active and run.wake_at is not None and run.wake_at <= now:
+        stop_run(run_id, app)
+
+
+def _batches(handles: Iterable[JobHandle], size: int) -> Iterator[Sequence[JobHandle]]:
+    groups: dict[tuple[str, ...], list[JobHandle]] = defaultdict(list)
+    for handle in handles:
+        groups[handle.batch_key].append(handle)
+    for group in groups.values():
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
+
+

@@ -1,0 +1,33 @@
+"""The tick: it sends again what was due to be looked at and was not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from push_pools.domain import transitions
+from push_pools.domain.errors import StoreUnavailable
+from push_pools.services.ledger import change, log, send_hint_at
+
+if TYPE_CHECKING:
+    from push_pools.ports import App
+
+BATCH = 1000
+
+
+def tick(app: App) -> int:
+    """Send the hints of runs that are overdue, and of those due soon that nobody was told of; return how many.
+
+    Doubled, late and lost ticks are harmless: a hint only makes somebody look.
+    """
+    now = app.clock.now()
+    overdue = app.store.due(now - timedelta(seconds=app.timing.overdue_seconds), limit=BATCH)
+    for run in overdue:
+        at = run.wake_at
+
+        try:
+            change(app, run, lambda r, at=at: transitions.hinted(r, now) if r.wake_at == at else r)  # type: ignore[misc]
+            send_hint_at(app, run, now)
+        except StoreUnavailable as error:
+            log.warning("hint_failed", extra={"flow_run_id": str(run.id), "reason": str(error)})
+    return len(overdue)

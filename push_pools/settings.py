@@ -1,0 +1,75 @@
+"""Settings: environment variables `PUSH_POOLS_*`, read once, all listed here and in `docs/settings.md`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from push_pools.domain.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PREFIX: Final = "PUSH_POOLS_"
+IGNORED: Final = frozenset({"PUSH_POOLS_DEBUG", "PUSH_POOLS_PREFECT_VENV", "PUSH_POOLS_DOUBLE"})
+"""Names with our prefix that are not settings of the service: the command line's and the tests' own."""
+JOB_NAMES: Final = frozenset(
+    f"PUSH_POOLS_{name}" for name in ("RUN_ID", "ATTEMPT", "PARAMETERS", "DEPLOYMENT", "SCHEDULED_TIME")
+)
+"""What a job sees; the service ignores them, so that a job may call `push-pools`."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the environment may say."""
+
+    home: Path = field(default_factory=lambda: Path("~/.push-pools").expanduser())
+    """`PUSH_POOLS_HOME`: the directory of the ledger, the key file and the output of local jobs."""
+    template_environ: tuple[str, ...] = ()
+    """`PUSH_POOLS_TEMPLATE_ENVIRON`: names, separated by commas, that templates may read as `{{ $NAME }}`."""
+    workers: int = 32
+    """`PUSH_POOLS_WORKERS`: how many messages the embedded server handles at once."""
+    sweep_seconds: float = 5.0
+    """`PUSH_POOLS_SWEEP_SECONDS`: how often the embedded server looks at active jobs."""
+    tick_seconds: float = 60.0
+    """`PUSH_POOLS_TICK_SECONDS`: how often the embedded server sends what is overdue."""
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Settings:
+        """Return the settings of an environment.
+
+        Raises:
+            InvalidInput: A value is wrong, or a name with our prefix is unknown.
+        """
+        known = {PREFIX + f.name.upper(): f for f in dataclasses.fields(cls)}
+        values: dict[str, Any] = {}
+        for name in sorted(environ):
+            if not name.startswith(PREFIX) or name in IGNORED | JOB_NAMES:
+                continue
+            if name not in known:
+                raise InvalidInput(f"{name} is not a setting; known are {', '.join(sorted(known))}")
+            values[known[name].name] = _parse(name, environ[name])
+        return cls(**values)
+
+
+def _parse(name: str, text: str) -> object:
+    try:
+        match name.removeprefix(PREFIX):
+            case "HOME":
+                return Path(text).expanduser().absolute()
+            case "TEMPLATE_ENVIRON":
+                return tuple(part.strip() for part in text.split(",") if part.strip())
+            case "WORKERS":
+                return _at_least(1, int(text))
+            case _:
+                return _at_least(0.01, float(text))
+    except ValueError as error:
+        raise InvalidInput(f"{name}={text!r} is not understood: {error}") from error
+
+
+def _at_least(least: float, value: Any) -> Any:
+    if value < least:
+        raise ValueError(f"it has to be at least {least}")
+    return value

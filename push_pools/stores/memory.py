@@ -1,0 +1,174 @@
+"""The ledger in memory: the smallest thing that keeps the contract, for tests and simulations."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from push_pools.domain.errors import NotFound, ScopeFull, VersionConflict
+from push_pools.ports import RecordT, RunFilter, RunPage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from push_pools.domain.pools import CatalogueRecord
+    from push_pools.domain.runs import FlowRun, Phase
+
+
+class MemoryStore:
+    """A whole ledger in dictionaries behind one lock."""
+
+    def __init__(self, ledger_id: UUID | None = None) -> None:
+        self._ledger_id = ledger_id or uuid4()
+        self._lock = threading.RLock()
+        self._runs: dict[UUID, FlowRun] = {}
+        self._limits: dict[str, int] = {}
+        self._slots: dict[str, set[UUID]] = {}
+        self._memo: dict[str, str] = {}
+        self._catalogue: dict[tuple[str, str], CatalogueRecord] = {}
+
+    @property
+    def ledger_id(self) -> UUID:
+        return self._ledger_id
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    # -- runs
+
+    def put_run(self, run: FlowRun) -> FlowRun:
+        with self._lock:
+            return self._runs.setdefault(run.id, run.evolve(version=1))
+
+    def get_run(self, run_id: UUID) -> FlowRun:
+        with self._lock:
+            if run_id not in self._runs:
+                raise NotFound("flow run", str(run_id))
+            return self._runs[run_id]
+
+    def save(self, before: FlowRun, after: FlowRun) -> FlowRun:
+        written = after.evolve(version=before.version + 1)
+        with self._lock:
+            stored = self._runs[before.id]
+            if stored == written:
+                return written  # The first answer was lost.
+            if stored.version != before.version:
+                raise VersionConflict(f"flow run {before.id} was changed meanwhile")
+            taken = set(after.slots) - set(before.slots)
+            for scope in sorted(taken):
+                if len(self._slots.get(scope, ())) >= self._limits.get(scope, 1 << 62):
+                    raise ScopeFull(scope)
+            for scope in taken:
+                self._slots.setdefault(scope, set()).add(before.id)
+            for scope in set(before.slots) - set(after.slots):
+                self._slots[scope].discard(before.id)
+            self._runs[before.id] = written
+        return written
+
+    def due(self, now: datetime, *, limit: int = 1000, shard: int | None = None) -> Sequence[FlowRun]:
+        del shard
+        found = [run for run in self._all() if run.wake_at is not None and run.wake_at <= now]
+        return sorted(found, key=lambda run: run.wake_at or now)[:limit]
+
+    def next_wake(self) -> datetime | None:
+        return min((run.wake_at for run in self._all() if run.wake_at is not None), default=None)
+
+    def active(self, platform: str, *, shard: int | None = None) -> Sequence[FlowRun]:
+        del shard
+        return [run for run in self._all() if run.platform == platform and run.phase.is_active]
+
+    def active_platforms(self) -> frozenset[str]:
+        return frozenset(run.platform for run in self._all() if run.phase.is_active)
+
+    def waiting(self, work_pool: str, *, limit: int = 1000) -> Sequence[FlowRun]:
+        found = [run for run in self._all() if run.work_pool == work_pool and run.waits_at is not None]
+        return sorted(found, key=lambda run: run.waits_at or "")[:limit]
+
+    def set_limit(self, scope: str, limit: int | None) -> None:
+        with self._lock:
+            if limit is None:
+                self._limits.pop(scope, None)
+            else:
+                self._limits[scope] = limit
+
+    def slots(self, scope: str) -> tuple[int | None, frozenset[UUID]]:
+        with self._lock:
+            return self._limits.get(scope), frozenset(self._slots.get(scope, ()))
+
+    def runs(self, where: RunFilter, *, limit: int = 200, cursor: str | None = None) -> RunPage:
+        found = sorted((run for run in self._all() if _matches(run, where)), key=_newest, reverse=True)
+        if cursor is not None:
+            at, _, run_id = cursor.partition("|")
+            found = [run for run in found if _newest(run) < (float(at), run_id)]
+        page = tuple(found[:limit])
+        return RunPage(page, "{!r}|{}".format(*_newest(page[-1])) if len(found) > limit else None)
+
+    def count_by_phase(self) -> Mapping[Phase, int]:
+        return Counter(run.phase for run in self._all())
+
+    def _all(self) -> list[FlowRun]:
+        with self._lock:
+            return list(self._runs.values())
+
+    # -- memo
+
+    def remember(self, key: str, value: str) -> str:
+        with self._lock:
+            return self._memo.setdefault(key, value)
+
+    def recall(self, key: str) -> str | None:
+        with self._lock:
+            return self._memo.get(key)
+
+    def forget(self, key: str) -> None:
+        with self._lock:
+            self._memo.pop(key, None)
+
+    # -- catalogue
+
+    def get(self, kind: type[RecordT], key: str) -> RecordT | None:
+        with self._lock:
+            record = self._catalogue.get((kind.__name__, key))
+        return record if isinstance(record, kind) else None
+
+    def find(self, kind: type[RecordT], id_: UUID) -> RecordT | None:
+        return next((record for record in self.list(kind) if getattr(record, "id", None) == id_), None)
+
+    def put(self, record: RecordT) -> RecordT:
+        written = record.model_copy(update={"version": record.version + 1})
+        name = (type(record).__name__, record.key)
+        with self._lock:
+            stored = self._catalogue.get(name)
+            if stored != written and (stored.version if stored else 0) != record.version:
+                raise VersionConflict(f"{name[0]} {name[1]!r} was changed meanwhile")
+            self._catalogue[name] = written
+        return written
+
+    def delete(self, record: CatalogueRecord) -> None:
+        name = (type(record).__name__, record.key)
+        with self._lock:
+            stored = self._catalogue.get(name)
+            if stored is not None and stored.version != record.version:
+                raise VersionConflict(f"{name[0]} {name[1]!r} was changed meanwhile")
+            self._catalogue.pop(name, None)
+
+    def list(self, kind: type[RecordT]) -> Sequence[RecordT]:
+        with self._lock:
+            return [r for _, r in sorted(self._catalogue.items()) if isinstance(r, kind)]
+
+
+def _newest(run: FlowRun) -> tuple[float, str]:
+    return (run.scheduled_time.timestamp(), str(run.id))
+
+
+def _matches(run: FlowRun, where: RunFilter) -> bool:
+    return (
+        (not where.states or run.state.type in where.states or run.state.name in where.states)
+        and (where.deployment_id is None or run.deployment_id == where.deployment_id)
+        and (where.work_pool is None or run.work_pool == where.work_pool)
+        and (where.since is None or run.scheduled_time >= where.since)
+        and str(run.id).startswith(where.id_prefix)
+    )

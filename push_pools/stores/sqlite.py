@@ -1,0 +1,258 @@
+"""The ledger in an SQLite file. Every write names the version it read; slots and waiters change with their run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from push_pools.domain.errors import NotFound, ScopeFull, VersionConflict
+from push_pools.domain.runs import FlowRun, Phase
+from push_pools.domain.states import StateType
+from push_pools.ports import RecordT, RunFilter, RunPage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from push_pools.domain.pools import CatalogueRecord
+    from push_pools.sqlite_file import SqliteFile
+
+_COLUMNS: Final = (
+    "id, version, phase, state_type, state_name, deployment_id, work_pool, platform, scheduled_time, wake_at, "
+    "waits_at, body"
+)
+_INSERT: Final = (
+    f"INSERT INTO runs ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?) "  # noqa: S608 - constant text
+    "ON CONFLICT (id) DO NOTHING RETURNING 1"
+)
+_UPDATE: Final = (
+    "UPDATE runs SET version=?, phase=?, state_type=?, state_name=?, wake_at=?, waits_at=?, body=? "
+    "WHERE id=? AND version=?"
+)
+
+
+class SqliteStore:
+    """A whole ledger in one file."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+        self._ledger_id = UUID(file.execute("SELECT value FROM meta WHERE name='ledger_id'")[0][0])
+
+    @property
+    def ledger_id(self) -> UUID:
+        return self._ledger_id
+
+    def close(self) -> None:
+        self._file.close()
+
+    # -- runs
+
+    def put_run(self, run: FlowRun) -> FlowRun:
+        fresh = run.evolve(version=1)
+        rows = self._file.execute(
+            _INSERT,
+            (
+                str(fresh.id),
+                fresh.version,
+                fresh.phase,
+                fresh.state.type,
+                fresh.state.name,
+                str(fresh.deployment_id) if fresh.deployment_id else None,
+                fresh.work_pool,
+                fresh.platform,
+                fresh.scheduled_time.timestamp(),
+                _seconds(fresh.wake_at),
+                fresh.waits_at,
+                fresh.model_dump_json(),
+            ),
+        )
+        return fresh if rows else self.get_run(run.id)
+
+    def get_run(self, run_id: UUID) -> FlowRun:
+        rows = self._file.execute("SELECT body FROM runs WHERE id=?", (str(run_id),))
+        if not rows:
+            raise NotFound("flow run", str(run_id))
+        return FlowRun.model_validate_json(rows[0][0])
+
+    def save(self, before: FlowRun, after: FlowRun) -> FlowRun:
+        written = after.evolve(version=before.version + 1)
+        values = (
+            written.version,
+            written.phase,
+            written.state.type,
+            written.state.name,
+            _seconds(written.wake_at),
+            written.waits_at,
+            written.model_dump_json(),
+            str(before.id),
+            before.version,
+        )
+        if before.slots == after.slots:
+            saved = bool(self._file.execute(_UPDATE + " RETURNING 1", values))
+        else:
+            saved = self._save_with_slots(before, after, values)
+        if not saved:
+            self._recognise(written)
+        return written
+
+    def _save_with_slots(self, before: FlowRun, after: FlowRun, values: Sequence[Any]) -> bool:
+        run_id = str(before.id)
+        with self._file.transaction() as run:
+            if not run(_UPDATE, values).rowcount:
+                return False
+            for scope in set(before.slots) - set(after.slots):
+                run("DELETE FROM slots WHERE scope=? AND run_id=?", (scope, run_id))
+            for scope in sorted(set(after.slots) - set(before.slots)):
+                _take(run, scope, run_id)
+        return True
+
+    def _recognise(self, written: FlowRun) -> None:
+        """Accept a refused write when its effect is already there: the first answer was lost."""
+        rows = self._file.execute("SELECT body FROM runs WHERE id=?", (str(written.id),))
+        if not rows or rows[0][0] != written.model_dump_json():
+            raise VersionConflict(f"flow run {written.id} was changed meanwhile")
+
+    def due(self, now: datetime, *, limit: int = 1000, shard: int | None = None) -> Sequence[FlowRun]:
+        del shard  # One file is one shard.
+        return self._select("WHERE wake_at <= ? ORDER BY wake_at LIMIT ?", (now.timestamp(), limit))
+
+    def next_wake(self) -> datetime | None:
+        rows = self._select("WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1", ())
+        return rows[0].wake_at if rows else None
+
+    def active(self, platform: str, *, shard: int | None = None) -> Sequence[FlowRun]:
+        del shard
+        return self._select("WHERE platform=? AND phase IN ('started', 'stopping')", (platform,))
+
+    def active_platforms(self) -> frozenset[str]:
+        sql = "SELECT DISTINCT platform FROM runs WHERE phase IN ('started', 'stopping')"
+        return frozenset(row[0] for row in self._file.execute(sql))
+
+    def waiting(self, work_pool: str, *, limit: int = 1000) -> Sequence[FlowRun]:
+        return self._select("WHERE work_pool=? AND waits_at IS NOT NULL ORDER BY waits_at LIMIT ?", (work_pool, limit))
+
+    def set_limit(self, scope: str, limit: int | None) -> None:
+        if limit is None:
+            self._file.execute("DELETE FROM limits WHERE scope=?", (scope,))
+        else:
+            self._file.execute(
+                "INSERT INTO limits VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET slots=excluded.slots",
+                (scope, limit),
+            )
+
+    def slots(self, scope: str) -> tuple[int | None, frozenset[UUID]]:
+        with self._file.transaction() as run:
+            limit = run("SELECT slots FROM limits WHERE scope=?", (scope,)).fetchone()
+            held = run("SELECT run_id FROM slots WHERE scope=?", (scope,)).fetchall()
+        return (limit[0] if limit else None), frozenset(UUID(row[0]) for row in held)
+
+    def runs(self, where: RunFilter, *, limit: int = 200, cursor: str | None = None) -> RunPage:
+        clauses, values = _where(where)
+        if cursor is not None:
+            at, _, run_id = cursor.partition("|")
+            clauses.append("(scheduled_time, id) < (?, ?)")
+            values += [float(at), run_id]
+        sql = ("WHERE " + " AND ".join(clauses) if clauses else "") + " ORDER BY scheduled_time DESC, id DESC LIMIT ?"
+        found = self._select(sql, (*values, limit + 1))
+        page = tuple(found[:limit])
+        more = len(found) > limit
+        return RunPage(page, f"{page[-1].scheduled_time.timestamp()!r}|{page[-1].id}" if more else None)
+
+    def count_by_phase(self) -> Mapping[Phase, int]:
+        rows = self._file.execute("SELECT phase, count(*) FROM runs GROUP BY phase")
+        return {Phase(phase): count for phase, count in rows}
+
+    def _select(self, tail: str, values: Sequence[Any]) -> list[FlowRun]:
+        rows = self._file.execute(f"SELECT body FROM runs {tail}", values)  # noqa: S608 - `tail` is ours
+        return [FlowRun.model_validate_json(row[0]) for row in rows]
+
+    # -- memo
+
+    def remember(self, key: str, value: str) -> str:
+        rows = self._file.execute(
+            "INSERT INTO memo VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value=value RETURNING value", (key, value)
+        )
+        return str(rows[0][0])
+
+    def recall(self, key: str) -> str | None:
+        rows = self._file.execute("SELECT value FROM memo WHERE name=?", (key,))
+        return str(rows[0][0]) if rows else None
+
+    def forget(self, key: str) -> None:
+        self._file.execute("DELETE FROM memo WHERE name=?", (key,))
+
+    # -- catalogue
+
+    def get(self, kind: type[RecordT], key: str) -> RecordT | None:
+        rows = self._file.execute("SELECT body FROM catalogue WHERE kind=? AND name=?", (kind.__name__, key))
+        return kind.model_validate_json(rows[0][0]) if rows else None
+
+    def find(self, kind: type[RecordT], id_: UUID) -> RecordT | None:
+        rows = self._file.execute("SELECT body FROM catalogue WHERE kind=? AND id=?", (kind.__name__, str(id_)))
+        return kind.model_validate_json(rows[0][0]) if rows else None
+
+    def put(self, record: RecordT) -> RecordT:
+        written = record.model_copy(update={"version": record.version + 1})
+        kind, name, id_ = type(record).__name__, record.key, getattr(record, "id", None)
+        body = written.model_dump_json()
+        if record.version == 0:
+            rows = self._file.execute(
+                "INSERT INTO catalogue VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING RETURNING 1",
+                (kind, name, str(id_) if id_ else None, written.version, body),
+            )
+        else:
+            rows = self._file.execute(
+                "UPDATE catalogue SET version=?, body=? WHERE kind=? AND name=? AND version=? RETURNING 1",
+                (written.version, body, kind, name, record.version),
+            )
+        if not rows and self.get(type(record), name) != written:
+            raise VersionConflict(f"{kind} {name!r} was changed meanwhile")
+        return written
+
+    def delete(self, record: CatalogueRecord) -> None:
+        kind, name = type(record).__name__, record.key
+        rows = self._file.execute(
+            "DELETE FROM catalogue WHERE kind=? AND name=? AND version=? RETURNING 1", (kind, name, record.version)
+        )
+        if not rows and self.get(type(record), name) is not None:
+            raise VersionConflict(f"{kind} {name!r} was changed meanwhile")
+
+    def list(self, kind: type[RecordT]) -> Sequence[RecordT]:
+        rows = self._file.execute("SELECT body FROM catalogue WHERE kind=? ORDER BY name", (kind.__name__,))
+        return [kind.model_validate_json(row[0]) for row in rows]
+
+
+def _take(run: Any, scope: str, run_id: str) -> None:
+    # The count and the limit are read under the write lock, so no two takers see the same free slot.
+    taken = run(
+        "INSERT INTO slots SELECT ?1, ?2 WHERE (SELECT count(*) FROM slots WHERE scope=?1) "
+        "< coalesce((SELECT slots FROM limits WHERE scope=?1), 1 << 62)",
+        (scope, run_id),
+    ).rowcount
+    if not taken:
+        raise ScopeFull(scope)
+
+
+def _where(where: RunFilter) -> tuple[list[str], list[Any]]:
+    clauses: list[str] = []
+    values: list[Any] = []
+    if where.states:
+        types = [state for state in where.states if state in StateType.__members__]
+        names = [state for state in where.states if state not in StateType.__members__]
+        marks = ",".join("?" * len(types)), ",".join("?" * len(names))
+        clauses.append(f"(state_type IN ({marks[0]}) OR state_name IN ({marks[1]}))")
+        values += [*types, *names]
+    for clause, value in (
+        ("deployment_id = ?", str(where.deployment_id) if where.deployment_id else None),
+        ("work_pool = ?", where.work_pool),
+        ("scheduled_time >= ?", where.since.timestamp() if where.since else None),
+        ("id LIKE ?", where.id_prefix + "%" if where.id_prefix else None),
+    ):
+        if value is not None:
+            clauses.append(clause)
+            values.append(value)
+    return clauses, values
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment else None
