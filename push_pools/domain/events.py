@@ -178,6 +178,11 @@ class Tick(Message):
     reason: str = "timer"
 
 
+def hint(type_: str, run_id: UUID) -> str:
+    """Return a submit, stop or chores message as JSON; it needs no escaping, so it is put together by hand."""
+    return f'{{"version":1,"type":"{type_}","run_id":"{run_id}"}}'
+
+
 # -- what is published ---------------------------------------------------------
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from unittest import mock
 from uuid import UUID
 
-import prefect_guide
+import prefect  # type: ignore[import-not-found]
+import prefect_guide  # type: ignore[import-not-found]
 from prefect.client.schemas.objects import Flow, FlowRun  # type: ignore[import-not-found]
 from prefect.exceptions import ObjectNotFound  # type: ignore[import-not-found]
 from prefect.server.schemas.actions import validate_base_job_template  # type: ignore[import-not-found]
@@ -114,8 +115,13 @@ async def check(case: dict[str, Any]) -> Any:
     return "accepted"
 
 
+async def version(_: dict[str, Any]) -> Any:
+    return prefect.__version__
+
+
 OPERATIONS = {
-    each.__name__: each for each in (find, apply, blocks, variables, configure, layers, prepare, generate, check)
+    each.__name__: each
+    for each in (find, apply, blocks, variables, configure, layers, prepare, generate, check, version)
 }
 
 

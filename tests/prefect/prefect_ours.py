@@ -7,8 +7,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import prefect_guide
-
 from push_pools.domain.errors import InvalidInput, NotFound
 from push_pools.domain.jobs import (
     BaseJobConfiguration,
@@ -26,6 +24,8 @@ from push_pools.domain.templates import (
     resolve_block_references,
     resolve_variables,
 )
+
+from . import prefect_guide
 
 if TYPE_CHECKING:
     from collections.abc import Callable

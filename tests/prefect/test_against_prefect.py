@@ -16,14 +16,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from prefect_cases import AGREED, DIFFERENT, GENERATE, Case
-from prefect_ours import answer
+
+from .prefect_cases import AGREED, DIFFERENT, GENERATE, Case
+from .prefect_ours import answer
 
 pytestmark = pytest.mark.prefect
 
 HERE = Path(__file__).parent
 VENV = Path(os.environ.get("PUSH_POOLS_PREFECT_VENV") or HERE.parents[1] / ".venvs" / "prefect")
 BATCH = 300
+VERSION: dict[str, Any] = {"op": "version"}
 OUR_OWN_WORDS = ("name", "env", "labels", "command")
 
 
@@ -190,7 +192,7 @@ def prefects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     with (shared / "prefect-answers.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not answers.exists():
-            questions = [case.as_json() for case in (*AGREED, *DIFFERENT)] + generated_questions()
+            questions = [VERSION, *(case.as_json() for case in (*AGREED, *DIFFERENT)), *generated_questions()]
             answers.write_text(json.dumps(dict(zip(map(_key, questions), ask_prefect(questions), strict=True))))
     found: dict[str, dict[str, Any]] = json.loads(answers.read_text())
     return found
@@ -254,6 +256,11 @@ def test_generates_the_template_that_prefect_generates(case: Case, prefects: dic
     for name in OUR_OWN_WORDS:
         own[name]["description"] = shared[name]["description"]
     assert json.dumps(ours) == json.dumps(theirs)
+
+
+def test_the_prefect_that_answers_is_the_pinned_one(prefects: dict[str, dict[str, Any]]) -> None:
+    pins = (HERE / "requirements.txt").read_text().splitlines()
+    assert f"prefect=={prefects[_key(VERSION)]['result']}" in pins
 
 
 def test_the_table_is_large_and_names_every_rule_once() -> None:

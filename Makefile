@@ -1,0 +1,30 @@
+# The project's commands. `make demo` and `make test` set up everything they need.
+PYTHON ?= python3
+VENV := .venv/bin
+
+.PHONY: help demo test lint types unit bench prove env clean format
+
+help:            ## list the commands
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
+
+demo:            ## run the main job: events become jobs in a local pool and on the ECS double
+	@$(PYTHON) scripts/make_env.py demo
+	@$(VENV)/push-pools demo
+
+env:             ## make the environments of the tests
+	@$(PYTHON) scripts/make_env.py main prefect
+
+test:            ## install what the tests need and run all of them; prints the time of each stage
+	@$(PYTHON) scripts/run_tests.py
+
+bench: env       ## print the figures, as ratios and counts
+	@$(VENV)/python scripts/bench.py
+
+prove: env       ## the long proofs
+	@$(VENV)/python -m pytest -q -m prove -n 2 --timeout 3600 tests
+
+format: env      ## format the code
+	@$(VENV)/ruff format . && $(VENV)/ruff check --fix .
+
+clean:           ## remove what these commands made
+	rm -rf .venv .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

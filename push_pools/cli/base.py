@@ -1,0 +1,59 @@
+"""What every noun's file begins with: its group of commands, and the opened home."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from push_pools.ports import App
+    from push_pools.settings import Settings
+
+_PLAIN: dict[str, Any] = {
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+
+
+def noun(help_: str) -> typer.Typer:
+    """Return a group of commands; the sentence is its help."""
+    return typer.Typer(help=help_, no_args_is_help=True, **_PLAIN)
+
+
+def verb() -> typer.Typer:
+    """Return what holds a single command, which then needs no name of its own."""
+    return typer.Typer(**_PLAIN)
+
+
+def settings() -> Settings:
+    """Return what the environment says."""
+    from push_pools.settings import Settings
+
+    return Settings.from_environ(os.environ)
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[App]:
+    """Open the home for one command, and close it however the command ends."""
+    from push_pools.bootstrap import embedded
+
+    # The services' log lines are for whoever serves; a command answers for itself.
+    logging.getLogger("push_pools").addHandler(logging.NullHandler())
+    with embedded(settings()) as home:
+        yield home.app
+
+
+def note_unless_served(what: str) -> None:
+    """Say on stderr that nobody serves the home, so that a run which only waits is no riddle."""
+    from push_pools.cli.output import note
+    from push_pools.server.home import is_served
+
+    if not is_served(settings().home):
+        note(f"{what}: no server is running on this home; start `push-pools serve`")

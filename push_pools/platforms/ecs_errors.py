@@ -1,0 +1,242 @@
+"""What ECS refuses, and what the caller does next: the one place where AWS's errors become ours.
+
+By code first. Only where ECS hides several things behind one code, the text decides: throttles of EC2 inside
+InvalidParameterException, and ClientException for everything else (`docs/design.md`, "Platforms").
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from push_pools.credentials.aws_errors import credentials_error
+from push_pools.domain.errors import (
+    JobRejected,
+    NothingStarted,
+    PlatformError,
+    PlatformUnavailable,
+    SubmissionUncertain,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TYPE: Final = "ecs:push"
+
+
+class Next(Enum):
+    """What follows from an error of AWS."""
+
+    REJECTED = "it would be refused again"
+    LATER = "nothing was done, and a later try may succeed"
+    UNCERTAIN = "it may have been done"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Errors with one of these codes and this text, and what follows from them."""
+
+    codes: frozenset[str]
+    next: Next
+    text: str | None = None
+    as_code: str | None = None
+    """The code that tells more than the one AWS gives; it comes first in `codes` of our error."""
+    variable: str | None = None
+    _pattern: re.Pattern[str] | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_pattern", re.compile(self.text, re.IGNORECASE) if self.text else None)
+
+    def matches(self, code: str, text: str) -> bool:
+        """Whether the rule is about this error."""
+        return code in self.codes and (self._pattern is None or self._pattern.search(text) is not None)
+
+
+THROTTLES: Final = frozenset(
+    {
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestLimitExceeded",
+        "TooManyRequestsException",
+        "BandwidthLimitExceeded",
+        "PriorRequestNotComplete",
+        "SlowDown",
+    }
+)
+_VAGUE: Final = frozenset({"ClientException", "InvalidParameterException", "InvalidParameter", "ValidationException"})
+_SERVER: Final = frozenset(
+    {"ServerException", "InternalFailure", "InternalError", "ServiceUnavailable", "ServiceUnavailableException"}
+)
+_DENIED: Final = frozenset(
+    {"AccessDeniedException", "AccessDenied", "UnauthorizedException", "UnauthorizedOperation", "BlockedException"}
+)
+
+
+def _one(*codes: str) -> frozenset[str]:
+    return frozenset(codes)
+
+
+RULES: Final = (
+    Rule(THROTTLES, Next.LATER, as_code="ThrottlingException"),
+    Rule(_VAGUE, Next.LATER, r"rate exceeded|errorcode: throttling|\bthrottling\b", "ThrottlingException"),
+    Rule(_VAGUE, Next.LATER, r"too many concurrent attempts", "ConcurrentRevisions"),
+    Rule(_VAGUE, Next.LATER, r"(limit|quota|maximum|exceed).*(provisioning|vcpu|concurrently)|provisioning.*(limit|quota|exceed)", "QuotaReached"),
+    Rule(_one("LimitExceededException"), Next.LATER),
+    Rule(_VAGUE, Next.LATER, r"no container instances were found", "NoContainerInstances"),
+    Rule(_VAGUE, Next.LATER, r"capacity is unavailable", "CapacityUnavailable"),
+    Rule(_DENIED, Next.REJECTED),
+    Rule(_one("ClusterNotFoundException"), Next.REJECTED, variable="cluster"),
+    Rule(_VAGUE, Next.REJECTED, r"cluster (was|is) inactive|cluster not found", "ClusterInactive", "cluster"),
+    Rule(_VAGUE, Next.REJECTED, r"task ?definition is inactive", "TaskDefinitionInactive", "task_definition_arn"),
+    Rule(
+        _VAGUE,
+        Next.REJECTED,
+        r"task ?definition (was )?not found|unable to describe task definition",
+        "TaskDefinitionNotFound",
+        "task_definition_arn",
+    ),
+    Rule(_VAGUE, Next.REJECTED, r"overrides? length|8192", variable="env"),
+    Rule(_VAGUE, Next.REJECTED, r"override for container|container named", variable="container_name"),
+    Rule(_VAGUE, Next.REJECTED, r"no fargate configuration|'cpu'|'memory'", variable="cpu"),
+    Rule(_VAGUE, Next.REJECTED, r"execution role", variable="execution_role_arn"),
+    Rule(_VAGUE, Next.REJECTED, r"assume the role|task ?role", variable="task_role_arn"),
+    Rule(_VAGUE, Next.REJECTED, r"capacity ?provider", variable="capacity_provider_strategy"),
+    Rule(_VAGUE, Next.REJECTED, r"subnet|security ?group|network ?configuration", variable="network_configuration"),
+    Rule(_VAGUE, Next.REJECTED, r"launch[ _]?type", variable="launch_type"),
+    Rule(_VAGUE, Next.REJECTED, r"container\.image|\bimage\b", variable="image"),
+    Rule(_VAGUE, Next.REJECTED, r"\bfamily\b", variable="family"),
+    Rule(_VAGUE, Next.REJECTED, r"\btags?\b", variable="labels"),
+    Rule(_SERVER, Next.UNCERTAIN),
+    Rule(_one("RequestTimeout", "RequestTimeoutException"), Next.UNCERTAIN, as_code="NoAnswer"),
+)
+"""The first that matches speaks; errors that none matches follow their HTTP status."""
+
+_VALUE = re.compile(r"value: .*?(, type: |$)", re.DOTALL)
+
+
+def submit_error(error: Exception) -> PlatformError:
+    """Return what an error of RunTask means for the submission."""
+    return _as_ours(error, uncertain=SubmissionUncertain)
+
+
+def prepare_error(error: Exception) -> PlatformError:
+    """Return what an error of a call that starts nothing means: rejected, or not now."""
+    return _as_ours(error, uncertain=PlatformUnavailable)
+
+
+def asking_error(error: Exception) -> PlatformUnavailable:
+    """Return the error for a question, or a stop, that failed: whatever the reason, it is asked again."""
+    ours = prepare_error(error)
+    if isinstance(ours, PlatformUnavailable):
+        return ours
+    return PlatformUnavailable(TYPE, ours.reason, codes=ours.codes)
+
+
+@contextmanager
+def ours_from(translate: Any) -> Iterator[None]:
+    """Let errors of boto3 leave the block as ours, by one of the functions above."""
+    try:
+        yield
+    except PlatformError:
+        raise
+    except Exception as error:
+        if not _is_of_aws(error):
+            raise
+        # AWS's own error may quote the request; ours tells what is needed of it.
+        raise translate(error) from None
+
+
+def nothing_started(failures: list[Mapping[str, Any]]) -> NothingStarted:
+    """Return the error for an answer of RunTask that holds only `failures`.
+
+    Also for a lack of capacity that will last: such an answer has been wrong (a task ran all the same), so the
+    caller looks for a task before it concludes anything.
+    """
+    first = failures[0] if failures else {}
+    reason = str(first.get("reason") or "ECS keeps only the number of failures of an old request")
+    detail = first.get("detail")
+    return NothingStarted(TYPE, f"{reason}: {detail}" if detail else reason, codes=[_failure_code(reason)])
+
+
+def _failure_code(reason: str) -> str:
+    if re.fullmatch(r"[A-Z][A-Z_:]+", reason):
+        return reason
+    return "CapacityUnavailable" if re.search(r"capacity", reason, re.IGNORECASE) else "RunTaskFailure"
+
+
+def error_code(error: Exception) -> str:
+    """Return AWS's code of an error; empty for one that is not an answer of AWS."""
+    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+
+
+def error_text(error: Exception) -> str:
+    """Return AWS's message of an error."""
+    return str(getattr(error, "response", {}).get("Error", {}).get("Message", ""))
+
+
+def _is_of_aws(error: Exception) -> bool:
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
+
+    return isinstance(error, ClientError | BotoCoreError | ResponseParserError)
+
+
+def _as_ours(error: Exception, *, uncertain: type[PlatformError]) -> PlatformError:
+    known = credentials_error(error, TYPE)
+    if known is not None:
+        return known
+    if error_code(error):
+        return _answered(error, uncertain)
+    return _unanswered(error, uncertain)
+
+
+def _answered(error: Exception, uncertain: type[PlatformError]) -> PlatformError:
+    code, text = error_code(error), error_text(error) or error_code(error)
+    rule = next((rule for rule in RULES if rule.matches(code, text)), None)
+    codes = [code] if rule is None or rule.as_code in (None, code) else [str(rule.as_code), code]
+    match rule.next if rule else _by_status(error):
+        case Next.LATER:
+            return PlatformUnavailable(TYPE, text, codes=codes, retry_after_seconds=_wish(error))
+        case Next.REJECTED:
+            return JobRejected(TYPE, text, codes=codes, variable=rule.variable if rule else None)
+        case _:
+            return uncertain(TYPE, text, codes=codes)
+
+
+def _by_status(error: Exception) -> Next:
+    status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if status == 429:
+        return Next.LATER
+    return Next.REJECTED if 400 <= status < 500 and status != 408 else Next.UNCERTAIN
+
+
+def _wish(error: Exception) -> float | None:
+    headers = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    text = str(headers.get("retry-after", ""))
+    return float(text) if text.isdigit() else None
+
+
+def _unanswered(error: Exception, uncertain: type[PlatformError]) -> PlatformError:
+    """Return the error for a call without an answer of AWS.
+
+    With library retries off there was one request. If the connection was never made, nothing was sent; after
+    that the request may have arrived.
+    """
+    from botocore import exceptions as boto
+
+    name = type(error).__name__
+    match error:
+        case boto.ParamValidationError():
+            text = _VALUE.sub("value: (not shown)\\1", str(error))
+            return JobRejected(TYPE, text, codes=["ParamValidation", name])
+        case boto.ConnectTimeoutError() | boto.EndpointConnectionError() | boto.ProxyConnectionError() | boto.SSLError():
+            return PlatformUnavailable(TYPE, str(error), codes=["ConnectFailed", name])
+        case boto.InvalidEndpointDiscoveryConfigurationError() | boto.InvalidRegionError() | boto.UnknownEndpointError():
+            return JobRejected(TYPE, str(error), codes=["NoRegion", name])
+    return uncertain(TYPE, str(error), codes=["NoAnswer", name])

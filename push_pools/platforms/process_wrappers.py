@@ -1,0 +1,270 @@
+"""The shells that start local jobs: spawned ahead of time, told later which job to start.
+
+Most of the time that a local job costs is the start of programs: a shell, then the job's. So one wrapper is kept
+waiting; a job then costs little more than its own program. Without one waiting, it is spawned on the spot.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import select
+import shlex
+import shutil
+import signal
+import threading
+import time
+from contextlib import suppress
+from importlib.resources import files
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from push_pools.platforms.process_exits import ExitWatcher, reap
+from push_pools.platforms.process_jobs import has_process_table, start_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+SHELL = shutil.which("sh", path="/bin:/usr/bin") or "/bin/sh"
+ENV_PROGRAM = "/usr/bin/env"
+REFILL_SECONDS = 0.005
+"""How long after a job was started the next wrapper is spawned, so that it does not compete with the job's start."""
+
+_SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHELL_OWN = re.compile(
+    r"__pp_.*|BASH.*|DIRSTACK|ENV|EUID|FUNCNAME|FUNCNEST|GROUPS|HIST.*|IFS|LC_.*|LANG|LINENO|MAIL.*|OLDPWD|OPT.*|"
+    r"POSIXLY_CORRECT|PPID|PS[0-4]|PWD|RANDOM|SECONDS|SHELLOPTS|SHLVL|UID|_"
+)
+"""Names that mean something to a shell, or are read-only in one; `env` sets them for the job alone."""
+
+_ALL_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+
+def _prelude() -> bytes:
+    text = (files(__package__) / "process_wrapper.sh").read_text()
+    return "".join(line + "\n" for line in text.splitlines() if not line.lstrip().startswith("#")).encode()
+
+
+class WrapperFailed(Exception):
+    """A wrapper ended before it started the job, and said why, if it could."""
+
+
+class WrapperSilent(Exception):
+    """A wrapper did not answer in time; it may still start the job."""
+
+
+class Wrapper:
+    """One shell, in a session of its own, that starts at most one job."""
+
+    def __init__(self, spares: Path, env: Mapping[str, str], prelude: bytes) -> None:
+        self.lock_path = spares / uuid4().hex
+        self.ended: Callable[[], None] | None = None
+        """What to do when it is over, once it was told of a job."""
+        fds: list[int] = []
+        try:
+            self._spawn(fds, env)
+            self._send(prelude, time.monotonic() + 1)
+        except BaseException:
+            self._abandon()
+            raise
+        finally:
+            for fd in fds:
+                os.close(fd)
+        self.start = start_of(self.pid) or ("gone" if has_process_table() else self.lock_path.name)
+
+    def _spawn(self, fds: list[int], env: Mapping[str, str]) -> None:
+        self._script = self._answer = -1
+        lock = _open(fds, os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        script, self._script = os.pipe()
+        script = _open(fds, script)
+        self._answer, answer = os.pipe()
+        answer = _open(fds, answer)
+        os.set_blocking(self._script, False)
+        actions = [(os.POSIX_SPAWN_DUP2, old, new) for old, new in ((script, 0), (answer, 1), (answer, 2), (lock, 3))]
+        # No fork of this process, which has threads and may be large. Ignored and blocked signals are inherited:
+        # without the last two the job would not die of a broken pipe, which Python ignores.
+        self.pid = os.posix_spawn(
+            SHELL, ["sh", "-s", "push-pools-job"], env, file_actions=actions, setsid=True, setsigmask=(),
+            setsigdef=_ALL_SIGNALS,
+        )  # fmt: skip
+
+    def tell(self, script: bytes, deadline: float) -> None:
+        """Have it start a job; return once the key is used.
+
+        Raises:
+            WrapperFailed: It ended first.
+            WrapperSilent: It did not answer until the deadline (monotonic).
+        """
+        try:
+            self._send(script, deadline)
+            self._close_script()
+            self._await(deadline)
+        finally:
+            self._close_answer()
+
+    def is_alive(self) -> bool:
+        """Whether the process is there; until it is reaped, its number is not used again."""
+        if has_process_table():
+            return start_of(self.pid) == self.start
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, 0)
+            return True
+        return False
+
+    def dismiss(self) -> None:
+        """Let a wrapper that was told nothing end."""
+        self._abandon()
+
+    def _send(self, script: bytes, deadline: float) -> None:
+        while script:
+            try:
+                script = script[os.write(self._script, script) :]
+            except BlockingIOError:
+                if not _ready(self._script, select.POLLOUT, deadline):
+                    raise WrapperSilent("the wrapper does not read") from None
+            except BrokenPipeError:
+                return  # It is gone, and its answer says so.
+
+    def _await(self, deadline: float) -> None:
+        answer = b""
+        while not answer.endswith(b"ok\n"):
+            if not _ready(self._answer, select.POLLIN, deadline):
+                raise WrapperSilent("the wrapper does not answer")
+            if not (more := os.read(self._answer, 4096)):
+                raise WrapperFailed(answer.decode(errors="replace").strip())
+            answer += more
+
+    def _abandon(self) -> None:
+        self._close_script()
+        self._close_answer()
+        with suppress(OSError):
+            self.lock_path.unlink()
+
+    def _close_script(self) -> None:
+        if self._script >= 0:
+            os.close(self._script)
+            self._script = -1
+
+    def _close_answer(self) -> None:
+        if self._answer >= 0:
+            os.close(self._answer)
+            self._answer = -1
+
+
+def _open(fds: list[int], fd: int) -> int:
+    """Return the descriptor, or a copy of it that is out of the way of the wrapper's own four; it is closed later."""
+    if fd < 4:
+        fd, low = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 4), fd
+        os.close(low)
+    fds.append(fd)
+    return fd
+
+
+def _ready(fd: int, event: int, deadline: float) -> bool:
+    poll = select.poll()
+    poll.register(fd, event)
+    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+
+
+class Wrappers:
+    """Keeps a wrapper waiting, and hands it out."""
+
+    def __init__(self, spares: Path, env: Mapping[str, str], watcher: ExitWatcher, *, waiting: int = 1) -> None:
+        self._spares, self._env, self._watcher, self._wanted = spares, env, watcher, waiting
+        self._prelude = _prelude()
+        self._lock = threading.Lock()
+        self._waiting: list[Wrapper] = []
+        self._is_ready = self._is_closed = False
+
+    def take(self) -> Wrapper:
+        """Return a wrapper that was told nothing yet.
+
+        Raises:
+            OSError: There is none, and none can be spawned.
+        """
+        with self._lock:
+            if self._waiting:
+                return self._waiting.pop()
+        return self._spawn()
+
+    def refill(self) -> None:
+        """Spawn what is missing; best done when nothing else is to be done."""
+        while not self._is_closed and len(self._waiting) < self._wanted:
+            wrapper = self._spawn()
+            with self._lock:
+                self._waiting.append(wrapper)
+
+    def refill_soon(self) -> None:
+        """Have the watcher's thread spawn what is missing, shortly."""
+        if self._wanted:
+            self._watcher.after(REFILL_SECONDS, self.refill)
+
+    def close(self) -> None:
+        """Let the waiting wrappers end. To be called when the watcher has ended."""
+        with self._lock:
+            self._is_closed, waiting = True, self._waiting
+            self._waiting = []
+        for wrapper in waiting:
+            wrapper.dismiss()
+            os.waitpid(wrapper.pid, 0)
+
+    def _spawn(self) -> Wrapper:
+        self._make_ready()
+        wrapper = Wrapper(self._spares, self._env, self._prelude)
+        # Watched from its birth, which costs no time when there is a job.
+        self._watcher.watch(wrapper.pid, wrapper.is_alive, lambda: self._ended(wrapper))
+        return wrapper
+
+    def _ended(self, wrapper: Wrapper) -> None:
+        reap(wrapper.pid)
+        if wrapper.ended is not None:
+            return wrapper.ended()
+        with self._lock:
+            was_waiting = wrapper in self._waiting
+            if was_waiting:
+                self._waiting.remove(wrapper)
+        if was_waiting:
+            wrapper.dismiss()
+        return None
+
+    def _make_ready(self) -> None:
+        """Remove the locks of wrappers that waited for a server that is gone."""
+        if self._is_ready:
+            return
+        self._spares.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in self._spares.iterdir():
+            with suppress(OSError), path.open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+        self._is_ready = True
+
+
+# -- what a wrapper is told ----------------------------------------------------
+
+
+def script_for(
+    directory: Path, cwd: str, identity: str, argv: Sequence[str], env: Mapping[str, str | None]
+) -> bytes:
+    """Return the lines that have a wrapper start a job."""
+    lines = ["{"]
+    by_env = []
+    for name, value in env.items():
+        if not _SHELL_NAME.fullmatch(name) or _SHELL_OWN.fullmatch(name):
+            by_env += ["-u", name] if value is None else [f"{name}={value}"]
+        elif value is None:
+            lines.append(f"unset {name}")
+        else:
+            lines.append(f"export {name}={shlex.quote(value)}")
+    if by_env:
+        # Options first: after the first assignment `env` would take `-u` for the command.
+        argv = [ENV_PROGRAM, *_options_first(by_env), *argv]
+    lines.append(shlex.join(["__pp_job", str(directory), cwd, identity, *argv]))
+    return os.fsencode("\n".join([*lines, "}", ""]))
+
+
+def _options_first(words: list[str]) -> list[str]:
+    options = [word for index, name in enumerate(words) if name == "-u" for word in (name, words[index + 1])]
+    return [*options, *(word for word in words if "=" in word)]

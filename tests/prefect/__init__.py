@@ -1,0 +1,1 @@
+"""Our templates beside real Prefect, which lives in its own environment."""
