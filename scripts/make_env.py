@@ -39,8 +39,10 @@ def make(name: str) -> None:
     stamp = target / f".made-{name}"
     if stamp.exists() and stamp.read_text() == _digest(arguments):
         return
-    if name == "demo" and (target / ".made-main").exists() and (target / ".made-main").read_text() == _digest(
-        _arguments("main")
+    if (
+        name == "demo"
+        and (target / ".made-main").exists()
+        and (target / ".made-main").read_text() == _digest(_arguments("main"))
     ):
         return
     _install(target, arguments)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from push_pools.domain.durations import Duration
 from push_pools.domain.errors import InvalidConfig
@@ -72,7 +72,16 @@ BaseJobTemplate = Annotated[str | dict[str, Any] | None, BeforeValidator(_check_
 # -- the models ----------------------------------------------------------------
 
 
-class WorkQueueSpec(UserInput):
+class Spec(UserInput):
+    """What a user writes: a key whose value is null counts as left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, value: object) -> object:
+        return {key: item for key, item in value.items() if item is not None} if isinstance(value, Mapping) else value
+
+
+class WorkQueueSpec(Spec):
     """A lane of a work pool, as a user writes it."""
 
     name: Name
@@ -83,7 +92,7 @@ class WorkQueueSpec(UserInput):
     """Most runs active at once; left out, there is no limit."""
 
 
-class WorkPoolSpec(UserInput):
+class WorkPoolSpec(Spec):
     """A work pool as a user writes it."""
 
     name: Name
@@ -118,7 +127,7 @@ class WorkPoolSpec(UserInput):
         return found if DEFAULT_QUEUE in found else {**found, DEFAULT_QUEUE: max(found.values(), default=0) + 1}
 
 
-class DeploymentPoolSpec(UserInput):
+class DeploymentPoolSpec(Spec):
     """Where a deployment's runs go."""
 
     name: Name
@@ -127,7 +136,7 @@ class DeploymentPoolSpec(UserInput):
     """Job variables over the pool's defaults."""
 
 
-class RetriesSpec(UserInput):
+class RetriesSpec(Spec):
     """How often an attempt is made, and after which failures."""
 
     attempts: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
@@ -149,7 +158,7 @@ def _old_name_too(value: object) -> object:
     return value
 
 
-class DeploymentSpec(UserInput):
+class DeploymentSpec(Spec):
     """A deployment as a user writes it."""
 
     name: Name
@@ -181,7 +190,7 @@ class DeploymentSpec(UserInput):
         return f"{self.flow_name or self.name}/{self.name}"
 
 
-class ConfigFile(UserInput):
+class ConfigFile(Spec):
     """What a config file may hold."""
 
     project: Name | None = None
@@ -255,9 +264,7 @@ def invalid_file(path: str, problems: Iterable[Problem], places: Places) -> Inva
 
 def _located(path: str, problem: Problem, places: Places) -> InvalidConfig:
     place = places.find(problem.path, at_key=problem.at_key)
-    return InvalidConfig(
-        path, str(problem), line=place.line if place else None, column=place.column if place else None
-    )
+    return InvalidConfig(path, str(problem), line=place.line if place else None, column=place.column if place else None)
 
 
 # -- reading -------------------------------------------------------------------
@@ -320,7 +327,7 @@ def _duplicates(tree: object, places: Places) -> list[Problem]:
     return found + _repeated("deployment", keys, places)
 
 
-def _repeated(kind: str, named: list[tuple[Path, str | None]], places: Places) -> list[Problem]:
+def _repeated(kind: str, named: Iterable[tuple[Path, str | None]], places: Places) -> list[Problem]:
     first: dict[str, Path] = {}
     found = []
     for path, name in named:

@@ -18,16 +18,13 @@ _NEEDS_SERVER: Final = {
     "sla": "SLAs need a Prefect server; remove it",
 }
 _LEFT_OUT: Final = frozenset(
-    {"version", "version_type", "enforce_parameter_schema", "parameter_openapi_schema", "path", "old_signature"}
+    {"version", "version_type", "enforce_parameter_schema", "parameter_openapi_schema", "path"}
 )
 _TOP_LEFT_OUT: Final = frozenset({"name", "prefect-version", "definitions"})
 _SCHEDULE_LEFT_OUT: Final = frozenset({"max_scheduled_runs", "max_active_runs", "replaces"})
-_POOL_KEYS: Final = frozenset({"name", "work_queue_name", "job_variables"})
 
 
-def from_prefect(
-    tree: Any, place: Callable[[Path], Place | None]
-) -> tuple[dict[str, Any], list[Problem], list[str]]:
+def from_prefect(tree: Any, place: Callable[[Path], Place | None]) -> tuple[dict[str, Any], list[Problem], list[str]]:
     """Return a `prefect.yaml` as a config file of ours, with what is wrong with it and what was left out of it.
 
     The paths of what is kept stay as they are, so that places still fit.
@@ -73,13 +70,13 @@ class _Reader:
         self._limit(kept, path)
         if "paused" in kept:
             kept["is_paused"] = kept.pop("paused")
-        return {key: value for key, value in kept.items() if value is not None}
+        return kept
 
     def _entrypoint(self, kept: dict[str, Any], path: Path) -> None:
         entrypoint = kept.pop("entrypoint", None)
         if entrypoint is None:
             return
-        if "command" not in kept:
+        if kept.get("command") is None:
             self._refuse(
                 (*path, "entrypoint"),
                 "running a Prefect flow needs the Prefect bridge and a Prefect server; "
@@ -107,7 +104,7 @@ class _Reader:
         kept = self._leave_out(item, path, _SCHEDULE_LEFT_OUT)
         if isinstance(kept.get("catchup"), bool):
             kept["catchup"] = "all" if kept["catchup"] else "latest"
-        return {key: value for key, value in kept.items() if value is not None}
+        return kept
 
     def _limit(self, kept: dict[str, Any], path: Path) -> None:
         limit = kept.get("concurrency_limit")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from difflib import get_close_matches
 from enum import StrEnum
@@ -202,6 +203,11 @@ class ScheduleSpec(UserInput, ScheduleFields):
     """No run is due before."""
     end_date: LocalTime | None = None
     """No run is due after."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, value: object) -> object:
+        return {key: item for key, item in value.items() if item is not None} if isinstance(value, Mapping) else value
 
     @field_validator("cron")
     @classmethod

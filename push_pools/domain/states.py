@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Self
 
 from pydantic import Field, JsonValue
 
@@ -81,12 +80,12 @@ class State(Record):
         return self.type.is_final
 
     @classmethod
-    def of(cls, name: str, now: datetime, message: str = "") -> Self:
+    def of(cls, name: str, now: datetime, message: str = "") -> State:
         """Return the state of that name; the name alone decides the type."""
         return cls.model_construct(type=STATE_TYPES[name], name=name, timestamp=now, message=message)
 
     @classmethod
-    def failed(cls, failure: Failure, now: datetime) -> Self:
+    def failed(cls, failure: Failure, now: datetime) -> State:
         """Return the final state that a failure leads to."""
         return cls(
             type=STATE_TYPES[_NAMES.get(failure.failure_class, "Crashed")],

@@ -48,10 +48,13 @@ class ExitWatcher:
     def watch(self, pid: int, is_alive: Callable[[], bool], ended: Callable[[], None]) -> None:
         """Call `ended` in the watcher's thread once the process has ended; `is_alive` says whether `pid` is still it.
 
+        Nothing is called when the watcher was closed.
+
         Raises:
             OSError: There is no descriptor, or no thread, for the watcher itself.
         """
-        self._start()
+        if not self._start():
+            return
         watched = _Watched(pid, is_alive, ended)
         if self._use_pidfd:
             with suppress(OSError):  # Ended and reaped already, or no descriptor is free: polling sees both.
@@ -70,7 +73,8 @@ class ExitWatcher:
         Raises:
             OSError: There is no descriptor, or no thread, for the watcher itself.
         """
-        self._start()
+        if not self._start():
+            return
         with self._lock:
             heapq.heappush(self._timers, (time.monotonic() + seconds, next(self._order), action))
         self._wake()
@@ -87,12 +91,12 @@ class ExitWatcher:
 
     # -- the thread
 
-    def _start(self) -> None:
-        if self._thread is not None:
-            return
+    def _start(self) -> bool:
+        if self._thread is not None or self._is_closed:
+            return not self._is_closed
         with self._lock:
             if self._thread is not None or self._is_closed:
-                return
+                return not self._is_closed
             self._selector = selectors.DefaultSelector()
             self._wake_read, self._wake_write = os.pipe()
             os.set_blocking(self._wake_write, False)
@@ -104,6 +108,7 @@ class ExitWatcher:
                 self._let_go()
                 raise OSError(str(error)) from error
             self._thread = thread
+        return True
 
     def _wake(self) -> None:
         with suppress(OSError):  # Full means that it wakes anyway; closed, that nobody listens.

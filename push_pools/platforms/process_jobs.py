@@ -60,8 +60,11 @@ class Note:
         lines = text.split("\n")[:-1]
         if not lines:
             return None
-        pid, start, boot, began = lines[0].split(" ")
-        note = cls(int(pid), start, boot, float(began))
+        try:
+            pid, start, boot, began = lines[0].split(" ")
+            note = cls(int(pid), start, boot, float(began))
+        except ValueError:
+            return cls(0, LOST, "-", changed)  # Damaged: something was started, and nobody knows what became of it.
         if len(lines) == 1:
             return note
         code, _, word = lines[1].partition(" ")
@@ -107,7 +110,7 @@ class JobDirectory:
             raise Busy
         with suppress(FileNotFoundError):
             if (self.path / "started").stat().st_mtime < boot_time():
-                return Note(0, LOST, "-", 0.0)
+                return Note(0, LOST, "-", boot_time())
             (self.path / "started").unlink()
         return None
 

@@ -20,7 +20,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from push_pools.platforms.process_exits import ExitWatcher, reap
+from push_pools.platforms.process_exits import ExitWatcher
 from push_pools.platforms.process_jobs import has_process_table, start_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ REFILL_SECONDS = 0.005
 
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHELL_OWN = re.compile(
-    r"__pp_.*|BASH.*|DIRSTACK|ENV|EUID|FUNCNAME|FUNCNEST|GROUPS|HIST.*|IFS|LC_.*|LANG|LINENO|MAIL.*|OLDPWD|OPT.*|"
+    r"__pp_.*|BASH.*|DIRSTACK|ENV|EUID|FUNCNAME|FUNCNEST|GROUPS|HIST.*|IFS|LINENO|MAIL.*|OLDPWD|OPT.*|"
     r"POSIXLY_CORRECT|PPID|PS[0-4]|PWD|RANDOM|SECONDS|SHELLOPTS|SHLVL|UID|_"
 )
 """Names that mean something to a shell, or are read-only in one; `env` sets them for the job alone."""
@@ -209,7 +209,9 @@ class Wrappers:
             self._waiting = []
         for wrapper in waiting:
             wrapper.dismiss()
-            os.waitpid(wrapper.pid, 0)
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(wrapper.pid, signal.SIGKILL)
+                os.waitpid(wrapper.pid, 0)
 
     def _spawn(self) -> Wrapper:
         self._make_ready()
@@ -219,7 +221,6 @@ class Wrappers:
         return wrapper
 
     def _ended(self, wrapper: Wrapper) -> None:
-        reap(wrapper.pid)
         if wrapper.ended is not None:
             return wrapper.ended()
         with self._lock:
@@ -249,22 +250,15 @@ def script_for(
     directory: Path, cwd: str, identity: str, argv: Sequence[str], env: Mapping[str, str | None]
 ) -> bytes:
     """Return the lines that have a wrapper start a job."""
-    lines = ["{"]
-    by_env = []
-    for name, value in env.items():
-        if not _SHELL_NAME.fullmatch(name) or _SHELL_OWN.fullmatch(name):
-            by_env += ["-u", name] if value is None else [f"{name}={value}"]
-        elif value is None:
-            lines.append(f"unset {name}")
-        else:
-            lines.append(f"export {name}={shlex.quote(value)}")
-    if by_env:
-        # Options first: after the first assignment `env` would take `-u` for the command.
-        argv = [ENV_PROGRAM, *_options_first(by_env), *argv]
-    lines.append(shlex.join(["__pp_job", str(directory), cwd, identity, *argv]))
-    return os.fsencode("\n".join([*lines, "}", ""]))
+    by_shell = {name: value for name, value in env.items() if _is_plain(name)}
+    lines = [f"unset {n}" if v is None else f"export {n}={shlex.quote(v)}" for n, v in by_shell.items()]
+    if len(by_shell) < len(env):
+        others = [(name, value) for name, value in env.items() if name not in by_shell]
+        unset = [word for name, value in others if value is None for word in ("-u", name)]
+        argv = [ENV_PROGRAM, *unset, *(f"{name}={value}" for name, value in others if value is not None), *argv]
+    call = shlex.join(["__pp_job", str(directory), cwd, identity, *argv])
+    return os.fsencode("\n".join(["{", *lines, call, "}", ""]))
 
 
-def _options_first(words: list[str]) -> list[str]:
-    options = [word for index, name in enumerate(words) if name == "-u" for word in (name, words[index + 1])]
-    return [*options, *(word for word in words if "=" in word)]
+def _is_plain(name: str) -> bool:
+    return _SHELL_NAME.fullmatch(name) is not None and _SHELL_OWN.fullmatch(name) is None

@@ -65,7 +65,7 @@ class EmbeddedServer:
         self._sweep_seconds, self._tick_seconds = settings.sweep_seconds, settings.tick_seconds
         self._owner = f"embedded:{os.getpid()}:{time.time_ns()}"
         self._stopping = threading.Event()
-        self._room = threading.Semaphore(workers)
+        self._room = threading.Semaphore(self._workers)
         self._pool: ThreadPoolExecutor | None = None
         self._threads: list[threading.Thread] = []
         self._listening: set[str] = set()
@@ -118,7 +118,7 @@ class EmbeddedServer:
     def is_idle(self) -> bool:
         """Whether nothing is due and nothing is in a worker's hands."""
         soon = self._queue.next_visible_in()
-        busy = self._room._value < self._workers  # noqa: SLF001 - a look, not a decision
+        busy = self._room._value < self._workers
         return not busy and (soon is None or soon > BACK_SECONDS * 2) and is_idle(self.app)
 
     def _guarded(self, name: str, loop: Callable[[], None]) -> None:
@@ -243,4 +243,3 @@ class EmbeddedServer:
         while not self._stopping.wait(self._sweep_seconds):
             for platform in self.app.store.active_platforms():
                 sweep(platform, self.app, every_seconds=self._sweep_seconds * self.app.clock.speed)
-

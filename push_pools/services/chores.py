@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ALARM_AFTER: Final = timedelta(hours=24)
 
 
-class ChoreOpen(Exception):  # noqa: N818 - not an error: the chore has to be done again later
+class ChoreOpen(Exception):
     """The chore did what it could, and there is more to do later."""
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from push_pools.domain.config import Config, Place, Places, invalid_file, read_config
-from push_pools.domain.problems import Path, Problem, clip, format_path
+from push_pools.domain.config import Config, InvalidConfigFile, Place, Places, invalid_file, read_config
+from push_pools.domain.errors import InvalidConfig, InvalidInput
+from push_pools.domain.problems import Path, Problem, clip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,8 +44,10 @@ def parse_yaml(text: str, path: str) -> tuple[Any, Places]:
     """
     if len(text) > MAX_CHARACTERS:
         raise _invalid(path, f"the file has {len(text)} characters; at most {MAX_CHARACTERS} are taken, so split it")
+    builder = _Builder(path)
     try:
         root = yaml.compose(text, Loader=_Loader)
+        tree = None if root is None else builder.build(root, ())
     except yaml.MarkedYAMLError as error:
         raise _malformed(path, error) from None
     except yaml.reader.ReaderError as error:
@@ -52,11 +55,9 @@ def parse_yaml(text: str, path: str) -> tuple[Any, Places]:
         raise _invalid(path, "there is a control character; remove it", Place(line, 1)) from None
     except RecursionError:
         raise _invalid(path, "the file is nested too deeply; make it flatter") from None
-    builder = _Builder(path)
-    tree = None if root is None else builder.build(root, ())
     if builder.problems:
-        raise invalid_file(path, builder.problems, builder.places)
-    return tree, builder.places
+        raise InvalidConfigFile(sorted(builder.problems, key=lambda each: (each.line or 0, each.column or 0)))
+    return tree, Places(builder.values, builder.keys)
 
 
 def _with_templates(config: Config, read_text: Callable[[str], str] | None) -> Config:
@@ -93,7 +94,7 @@ def _parse_template(name: str, text: str) -> Any:
     if name.endswith((".yaml", ".yml")):
         try:
             return parse_yaml(text, name)[0]
-        except Exception as error:
+        except InvalidInput as error:
             raise ValueError(str(error)) from None
     try:
         return json.loads(text)
@@ -128,8 +129,7 @@ class _Builder:
         self.path = path
         self.values: dict[Path, Place] = {}
         self.keys: dict[Path, Place] = {}
-        self.places = Places(self.values, self.keys)
-        self.problems: list[Problem] = []
+        self.problems: list[InvalidConfig] = []
         self.open: set[int] = set()
         """Nodes around the one that is being built: one that holds itself never ends."""
 
@@ -157,19 +157,15 @@ class _Builder:
                 continue
             if name in found:
                 first = self.keys[*path, name]
-                problem = f"{clip(name)!r} is there already at line {first.line}; keep one"
-                self.values[*path, name] = _place(key)
-                self._refuse((*path, name), problem)
+                self._refuse((*path, name), key, f"the key is there already at line {first.line}; keep one")
                 continue
             self.keys[*path, name] = _place(key)
             found[name] = self.build(value_node, (*path, name))
         return found
 
-    def _entries(
-        self, node: yaml.Node, path: Path, depth: int
-    ) -> Iterator[tuple[yaml.Node, yaml.Node, bool]]:
+    def _entries(self, node: yaml.Node, path: Path, depth: int) -> Iterator[tuple[yaml.Node, yaml.Node, bool]]:
         """Yield a mapping's own entries, then those that `<<` merges into it."""
-        merged = []
+        merged: list[yaml.Node] = []
         for key, value in node.value:
             if key.tag == _TAG + "merge":
                 merged += value.value if isinstance(value, yaml.SequenceNode) else [value]
@@ -177,16 +173,14 @@ class _Builder:
                 yield key, value, depth > 0
         for source in merged:
             if not isinstance(source, yaml.MappingNode) or depth > 20:
-                self.values.setdefault(path, _place(source))
-                self._refuse(path, "<<: takes an object of names and values; write an alias of one")
+                self._refuse(path, source, "<<: takes an object of names and values; write an alias of one")
                 continue
             yield from self._entries(source, path, depth + 1)
 
     def _key(self, node: yaml.Node, path: Path) -> str | None:
         if isinstance(node, yaml.ScalarNode):
             return str(node.value)
-        self.values[*path, "{"] = _place(node)
-        self._refuse((*path, "{"), "a name is text; put quotes around text that begins with { or [", bare=True)
+        self._refuse(path, node, "a name is text; put quotes around text that begins with { or [")
         return None
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
@@ -206,11 +200,13 @@ class _Builder:
                     return number
         except ValueError:
             pass
-        self._refuse(path, f"{clip(text)!r} cannot be kept as {clip(kind)}; put it in quotes")
+        self._refuse(path, node, f"{clip(text)!r} cannot be kept as {clip(kind)}; put it in quotes")
         return None
 
-    def _refuse(self, path: Path, problem: str, *, bare: bool = False) -> None:
-        self.problems.append(Problem(path, problem))
+    def _refuse(self, path: Path, node: yaml.Node, problem: str) -> None:
+        place = _place(node)
+        sentence = str(Problem(path, problem))
+        self.problems.append(InvalidConfig(self.path, sentence, line=place.line, column=place.column))
 
 
 def _place(node: yaml.Node) -> Place:
@@ -236,6 +232,3 @@ _HINTS: Final = {
 
 def _invalid(path: str, problem: str, place: Place | None = None) -> Exception:
     return invalid_file(path, [Problem((), problem)], Places({(): place} if place else {}))
-
-
-__all__ = ["MAX_CHARACTERS", "MAX_VALUES", "format_path", "parse_config", "parse_yaml"]

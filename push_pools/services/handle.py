@@ -5,7 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from push_pools.domain.errors import NotFound
-from push_pools.domain.events import Admit, Chores, ScheduledRun, Stop, Submit, Sweep, Tick, parse_event
+from push_pools.domain.events import (
+    Admit,
+    Chores,
+    RunStateChanged,
+    ScheduledRun,
+    Stop,
+    Submit,
+    Sweep,
+    Tick,
+    parse_event,
+)
 from push_pools.services.chores import do_chores
 from push_pools.services.ledger import log
 from push_pools.services.schedule import put_scheduled_run
@@ -15,6 +25,9 @@ from push_pools.services.sweep import sweep
 from push_pools.services.tick import tick
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
     from push_pools.ports import App, Invocation
 
 
@@ -33,16 +46,23 @@ def handle_message(body: str, envelope_id: str, app: App, invocation: Invocation
         case ScheduledRun() as event:
             put_scheduled_run(event, app, envelope_id=parsed.envelope_id or envelope_id)
         case Submit() as message:
-            _for_run(message, lambda: submit_run(message.run_id, app, invocation))
+            _for_run(message.run_id, lambda: submit_run(message.run_id, app, invocation))
         case Stop() as message:
-            _for_run(message, lambda: stop_run(message.run_id, app))
+            _for_run(message.run_id, lambda: stop_run(message.run_id, app))
         case Chores() as message:
-            _for_run(message, lambda: do_chores(message.run_id, app))
+            _for_run(message.run_id, lambda: do_chores(message.run_id, app))
         case Sweep() as message:
             sweep(message.platform, app, shard=message.shard)
         case Tick():
             tick(app)
-        case Admit():
-            log.info("nothing_to_admit")
-        case event:
-            log.info("event_ignored", extra={"type": event.type})
+        case Admit() | RunStateChanged():
+            log.info("message_ignored", extra={"type": parsed.event.type})
+
+
+def _for_run(run_id: UUID, act: Callable[[], None]) -> None:
+    try:
+        act()
+    except NotFound as error:
+        if error.name != str(run_id):
+            raise
+        log.warning("run_unknown", extra={"flow_run_id": str(run_id)})  # Its history is over: nothing is owed.

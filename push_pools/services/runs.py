@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from push_pools.domain.errors import InvalidInput, NotAllowed, NotFound, NotFound as _NotFound
+from push_pools.domain.errors import InvalidInput, NotAllowed, NotFound
+from push_pools.domain.errors import NotFound as _NotFound
 from push_pools.domain.events import ScheduledRun
 from push_pools.domain.runs import FlowRun, run_id
 from push_pools.domain.states import State

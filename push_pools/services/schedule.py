@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
-from push_pools.domain.deployments import Deployment
 from push_pools.domain.errors import InvalidEvent, InvalidInput, NotAllowed, NotFound
 from push_pools.domain.events import ScheduledRun, identity
 from push_pools.domain.job_variables import validate_job_variables
@@ -18,6 +17,7 @@ from push_pools.services.catalogue import find_deployment, get_work_pool
 from push_pools.services.ledger import change, log, send_hint
 
 if TYPE_CHECKING:
+    from push_pools.domain.deployments import Deployment
     from push_pools.ports import App
 
 HISTORY: Final = timedelta(days=90)

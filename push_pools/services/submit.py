@@ -27,8 +27,7 @@ from push_pools.domain.errors import (
 from push_pools.domain.failures import explain_error
 from push_pools.domain.runs import Phase
 from push_pools.domain.states import Failure, FailureClass, State
-from push_pools.services.chores import chores_of, do_chores, watch_chore
-from push_pools.services.chores import follow_up
+from push_pools.services.chores import chores_of, do_chores, follow_up, watch_chore
 from push_pools.services.ledger import change, log, send_hint, send_hint_at
 from push_pools.services.render import policy_of, render_run
 from push_pools.services.stop import stop_run
@@ -208,9 +207,7 @@ class _Submission:
         request = self.run.job.request if self.run.job else job.model_dump(mode="json")
         policy = policy_of(self.run, job, self.platform, self.app)
         try:
-            self._write(
-                lambda r, m: transitions.intend(r, self.fence, handle, request, policy, m, self.app.timing)
-            )
+            self._write(lambda r, m: transitions.intend(r, self.fence, handle, request, policy, m, self.app.timing))
         except CancelRequested:
             return self._wait_for_closing("cancelled while an earlier call may still land")
         try:
@@ -257,15 +254,14 @@ class _Submission:
         now = self.app.clock.now()
         why = State.failed(explain_error(error), now)
         at = now + timedelta(seconds=max(wait or 0.0, self._wait_seconds()) * self.app.clock.speed)
-        self._write(
-            lambda r, m: transitions.refuse(r, self.fence, at, why, m, answered=answered, note=error.reason)
-        )
+        self._write(lambda r, m: transitions.refuse(r, self.fence, at, why, m, answered=answered, note=error.reason))
         log.warning("submit_refused", extra={"flow_run_id": str(self.run.id), "reason": error.reason})
         send_hint(self.app, self.run)
 
     def _wait_seconds(self) -> float:
         calls = self.run.job.calls if self.run.job else 1
-        return min(self.app.timing.call_backoff_seconds * 2 ** max(calls - 1, 0), 60.0) * transitions.spread(self.run)
+        doubled = self.app.timing.call_backoff_seconds * 2.0 ** min(max(calls - 1, 0), 10)
+        return min(doubled, 60.0) * transitions.spread(self.run)
 
     def _nothing_started(self, error: NothingStarted) -> None:
         if not self.platform.key_is_used_up:
@@ -293,9 +289,7 @@ class _Submission:
         def decide(run: FlowRun, moment: Moment) -> FlowRun:
             transitions.require_fence(run, self.fence)
             if watch:
-                return transitions.finish(
-                    run, state, moment, (*chores(run, moment.now), *watch_chore(run, moment.now))
-                )
+                return transitions.finish(run, state, moment, (*chores(run, moment.now), *watch_chore(run, moment.now)))
             return transitions.end(run, state, moment, chores)
 
         self._write(decide)

@@ -15,7 +15,6 @@ from push_pools.services.stop import stop_run
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
-    from uuid import UUID
 
     from push_pools.domain.runs import FlowRun, JobHandle
     from push_pools.ports import App
@@ -50,7 +49,8 @@ def sweep(platform: str, app: App, *, every_seconds: float = 0.0, shard: int | N
     now = app.clock.now()
     runs = [run for run in app.store.active(platform, shard=shard) if looks_now(run, now, every_seconds)]
     by_key = {run.job.key: run for run in runs if run.job is not None and run.job.pid is not None}
-    for batch in _batches((run.job.handle for run in by_key.values() if run.job), app.platforms(platform).observe_batch):
+    handles = (run.job.handle for run in by_key.values() if run.job is not None)
+    for batch in _batches(handles, app.platforms(platform).observe_batch):
         try:
             seen = app.platforms(platform).observe(batch)
         except PlatformError as error:
@@ -60,14 +60,9 @@ def sweep(platform: str, app: App, *, every_seconds: float = 0.0, shard: int | N
             if (run := by_key.get(observation.key)) is not None:
                 apply_observation(run, observation, app)
     for run in by_key.values():
-        _check_deadline(run.id, now, app)
+        if run.wake_at is not None and run.wake_at <= now:  # A deadline, or a stop to repeat.
+            stop_run(run.id, app)
     return len(by_key)
-
-
-def _check_deadline(run_id: UUID, now: datetime, app: App) -> None:
-    run = app.store.get_run(run_id)
-    if run.phase.is_active and run.wake_at is not None and run.wake_at <= now:
-        stop_run(run_id, app)
 
 
 def _batches(handles: Iterable[JobHandle], size: int) -> Iterator[Sequence[JobHandle]]:
@@ -77,5 +72,3 @@ def _batches(handles: Iterable[JobHandle], size: int) -> Iterator[Sequence[JobHa
     for group in groups.values():
         for start in range(0, len(group), size):
             yield group[start : start + size]
-
-

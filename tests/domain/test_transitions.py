@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
@@ -33,6 +34,9 @@ from push_pools.domain.states import Failure, FailureClass, JobStatus, Observati
 from push_pools.domain.transitions import Moment
 from push_pools.testing.clocks import START
 from push_pools.testing.contracts.stores import a_run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TIMING = Timing()
 POLICY = Policy(start_timeout_seconds=30, timeout_seconds=100, retries=RetryPolicy(attempts=3, backoff_seconds=10))
@@ -241,23 +245,22 @@ def test_a_rejection_beside_an_open_call_becomes_a_verdict() -> None:
     assert run.phase is Phase.CALLING
 
 
-@pytest.mark.parametrize("decide", ["refuse", "bind", "reject", "launch", "close"])
+_STATE = State.of("Crashed", START)
+DECISIONS: dict[str, Callable[[FlowRun], FlowRun]] = {
+    "refuse": lambda run: t.refuse(run, 1, START, None, at(92), answered=True, note=""),
+    "bind": lambda run: t.bind_refusal(run, 1, _STATE, at(92), TIMING),
+    "reject": lambda run: t.reject(run, 1, _STATE, at(92), TIMING),
+    "launch": lambda run: t.next_launch(run, 1, START, at(92)),
+    "close": lambda run: t.wait_for_closing(run, 1, at(92), TIMING, ""),
+}
+
+
+@pytest.mark.parametrize("decide", DECISIONS)
 def test_every_submit_decision_asks_for_the_fence(decide: str) -> None:
     """A zombie of an older claim decides nothing."""
     run = t.claim(calling(), "other", at(91), TIMING)
-    state = State.of("Crashed", START)
     with pytest.raises(ClaimLost):
-        match decide:
-            case "refuse":
-                t.refuse(run, 1, START, None, at(92), answered=True, note="")
-            case "bind":
-                t.bind_refusal(run, 1, state, at(92), TIMING)
-            case "reject":
-                t.reject(run, 1, state, at(92), TIMING)
-            case "launch":
-                t.next_launch(run, 1, START, at(92))
-            case _:
-                t.wait_for_closing(run, 1, at(92), TIMING, "")
+        DECISIONS[decide](run)
 
 
 # -- the pid is a fact
@@ -389,7 +392,6 @@ def test_a_job_cancelled_at_the_platform_is_cancelled() -> None:
 
 
 # -- stop
-
 
 
 def sent(run: FlowRun, seconds: float) -> FlowRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -114,10 +115,8 @@ class StoreContract:
         run, won = store.put_run(a_run()), []
 
         def write(n: int) -> None:
-            try:
+            with contextlib.suppress(VersionConflict):
                 won.append(store.save(run, run.evolve(name=f"writer {n}")).name)
-            except VersionConflict:
-                pass
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(write, range(8)))
@@ -170,7 +169,7 @@ class StoreContract:
         store.set_limit("POOL#local", 1)
         run = store.put_run(a_run())
         held = store.save(run, run.evolve(slots=("POOL#local",)))
-        assert store.slots("POOL#local") == (1, {run.id})
+        assert store.slots("POOL#local") == (1, frozenset({run.id}))
         store.save(held, held.evolve(slots=()))
         assert store.slots("POOL#local") == (1, frozenset())
 

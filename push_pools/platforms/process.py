@@ -1,0 +1,548 @@
+"""Runs each attempt of a flow run as one process of this machine.
+
+A job is started by a small POSIX shell script, `process_wrapper.sh`, which takes the job's key for itself before it
+runs anything, and writes down how the job ended whether the server still lives or not. `process_jobs` says what is
+kept on disk, `process_wrappers` how wrappers are spawned, `process_exits` how the end of a job is learned at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+from uuid import UUID
+
+from pydantic import Field, JsonValue
+
+from push_pools.domain.errors import InvalidJobVariables, JobRejected, PlatformMissing, PlatformUnavailable
+from push_pools.domain.errors import SubmissionUncertain
+from push_pools.domain.jobs import BaseJobConfiguration, BaseVariables
+from push_pools.domain.runs import JobHandle
+from push_pools.domain.states import JobStatus, Observation
+from push_pools.platforms.process_exits import ExitWatcher
+from push_pools.platforms.process_jobs import Busy, JobDirectory, Note, boot_id
+from push_pools.platforms.process_wrappers import WrapperFailed, Wrappers, WrapperSilent, script_for
+from push_pools.ports import LogPage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from push_pools.domain.jobs import DeploymentInfo, FlowInfo, FlowRunInfo, WorkPoolInfo
+    from push_pools.ports import Memo, PlatformContext
+
+TYPE: Final = "process"
+CALL_SECONDS: Final = 25.0
+"""How long a submit takes at most; `Timing.call_seconds` is more."""
+ASK_SECONDS: Final = 1.0
+"""How long a look-up waits for a job that is just being started."""
+LOOK_AGAIN_SECONDS: Final = 0.25
+"""How often a job is looked at whose wrapper was killed while its processes run on."""
+PAGE_BYTES: Final = 1_000_000
+PAGE_LINES: Final = 10_000
+LONGEST_TEXT: Final = 131_071
+"""The longest argument or variable that Linux passes to a program, in bytes."""
+_TRIES: Final = 3
+
+INHERITED: Final = frozenset({"PATH", "HOME", "LANG", "TZ", "USER", "TMPDIR", "SHELL"})
+"""What a job gets of the server's environment, with everything that begins with LC_; all else may be a secret."""
+
+NEEDS_COMMAND: Final = "a process job needs a command"
+
+_WORKING_DIR = "Directory in which the command runs; by default the one in which the server was started."
+_GRACE = "Seconds between the request to stop (SIGTERM) and the end (SIGKILL)."
+_STREAM = "Accepted for templates written for Prefect. Output is always kept, and shown by `flow-run logs`."
+_START_TIMEOUT = "Seconds that the job may take to begin to run."
+_TIMEOUT = "Seconds that the job may run; 0 sets no limit."
+
+
+class ProcessJobConfiguration(BaseJobConfiguration):
+    """One local process."""
+
+    working_dir: str | None = Field(default=None, description=_WORKING_DIR)
+    grace_seconds: float = Field(default=30.0, ge=0, description=_GRACE)
+    stream_output: bool = Field(default=True, description=_STREAM)
+    task_start_timeout_seconds: float | None = Field(default=None, gt=0, description=_START_TIMEOUT)
+    timeout: float | None = Field(default=None, ge=0, description=_TIMEOUT)
+
+    def prepare_for_flow_run(
+        self,
+        flow_run: FlowRunInfo,
+        deployment: DeploymentInfo | None = None,
+        flow: FlowInfo | None = None,
+        work_pool: WorkPoolInfo | None = None,
+    ) -> None:
+        """Fill in what depends on the run.
+
+        Raises:
+            InvalidTemplate: A `ctx` placeholder names nothing.
+            InvalidJobVariables: There is no command, or it has an unclosed quote.
+        """
+        # The base class leaves names without a value out; here they also hide what the server would pass on.
+        unset = [name for name, value in self.env.items() if value is None]
+        super().prepare_for_flow_run(flow_run, deployment, flow, work_pool)
+        self.env = {**dict.fromkeys(unset), **self.env}
+        if not self.command_list():
+            raise InvalidJobVariables([f"command: {NEEDS_COMMAND}; give the deployment, or the pool, one"])
+
+
+class ProcessVariables(BaseVariables):
+    """The variables of a pool of local processes."""
+
+    working_dir: str | None = Field(default=None, description=_WORKING_DIR)
+    grace_seconds: float = Field(default=30.0, ge=0, description=_GRACE)
+    stream_output: bool = Field(default=True, description=_STREAM)
+    task_start_timeout_seconds: float | None = Field(default=None, gt=0, description=_START_TIMEOUT)
+    timeout: float | None = Field(default=None, ge=0, description=_TIMEOUT)
+
+
+class ProcessPlatform:
+    """Runs jobs as processes of this machine; they outlive the server, and are found again by the next one."""
+
+    type: ClassVar = TYPE
+    description: ClassVar = "Runs each job as a process on the machine of the server. For development and small hosts."
+    documentation_url: ClassVar = "https://github.com/push-pools/push-pools/blob/main/docs/platforms.md"
+    logo_url: ClassVar = ""
+    job_configuration: ClassVar = ProcessJobConfiguration
+    job_configuration_variables: ClassVar = ProcessVariables
+    observe_batch: ClassVar = 1000
+    start_timeout_seconds: ClassVar = 30.0
+    key_is_used_up: ClassVar = False
+    forgets_keys: ClassVar = False
+    closes_before_repeat: ClassVar = False
+    needs_cleanup: ClassVar = False
+
+    def __init__(self, context: PlatformContext, *, use_pidfd: bool | None = None, waiting: int = 1) -> None:
+        home = context.settings.get("home")
+        if not home:
+            raise PlatformMissing(TYPE, "there is no home directory", fix="set PUSH_POOLS_HOME")
+        self._clock, self._real_clock = context.clock, context.real_clock
+        self._home = Path(home).expanduser().absolute()
+        self._jobs = self._home / "jobs"
+        self._place = {"host": socket.gethostname(), "home": str(self._home)}
+        self._env = _inherited(os.environ)
+        self._watcher = ExitWatcher() if use_pidfd is None else ExitWatcher(use_pidfd=use_pidfd)
+        self._wrappers = Wrappers(self._home / "wrappers", self._env, self._watcher, waiting=waiting)
+        self._tells: list[Callable[[JobHandle, Observation], None]] = []
+        self._followed: set[str] = set()
+
+    # -- starting
+
+    def handle(self, job: BaseJobConfiguration, key: str) -> JobHandle:
+        """Return the handle, without a pid, of the job that `submit` would start. Pure."""
+        run_id, attempt = job.env.get("PUSH_POOLS_RUN_ID"), job.env.get("PUSH_POOLS_ATTEMPT")
+        return JobHandle(
+            key=key,
+            platform=TYPE,
+            place=self._place,
+            run_id=UUID(run_id) if run_id else None,
+            attempt=int(attempt) if attempt else 1,
+        )
+
+    def prepare(self, job: BaseJobConfiguration, memo: Memo) -> BaseJobConfiguration:
+        """Return the job with its working directory, which a server started elsewhere would not know."""
+        return _own(job).model_copy(update={"working_dir": _working_dir(_own(job))})
+
+    def preview(self, job: BaseJobConfiguration) -> dict[str, JsonValue]:
+        """Return the arguments, environment and directory of the process that `submit` would start. Pure."""
+        env = {name: value for name, value in {**self._env, **job.env}.items() if value is not None}
+        return {"argv": [*(job.command_list() or [])], "env": {**env}, "cwd": _working_dir(_own(job))}
+
+    def submit(self, job: BaseJobConfiguration, key: str) -> JobHandle:
+        """Start the job and return its handle with its pid. The same key never starts a second process.
+
+        Raises:
+            JobRejected: There is no command, or no such directory, or a text that no process can be given.
+            PlatformUnavailable: Nothing was started; the disk, the process table or the descriptors are full.
+            SubmissionUncertain: The wrapper was told, and did not answer in time.
+        """
+        argv = _checked(_own(job))
+        handle = self.handle(job, key)
+        directory = JobDirectory(self._jobs / key)
+        deadline = time.monotonic() + CALL_SECONDS
+        try:
+            is_new = self._make(directory)
+            with directory.locked(deadline):
+                note = None if is_new else self._wait_for_note(directory, deadline)
+                note = note or self._start(directory, handle, argv, _own(job), deadline)
+        except (Busy, WrapperSilent) as error:
+            raise SubmissionUncertain(TYPE, f"the wrapper of {key} did not answer in {CALL_SECONDS:g} s") from error
+        except OSError as error:
+            raise _unavailable(error) from error
+        return handle.model_copy(update={"pid": note.name})
+
+    def _make(self, directory: JobDirectory) -> bool:
+        try:
+            directory.path.mkdir(mode=0o700)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            self._jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.path.mkdir(mode=0o700, exist_ok=True)
+        return True
+
+    def _start(
+        self, directory: JobDirectory, handle: JobHandle, argv: Sequence[str], job: ProcessJobConfiguration, by: float
+    ) -> Note:
+        """Have a wrapper start the job; the directory is locked, and nothing was or is being started in it."""
+        for _ in range(_TRIES):
+            wrapper = self._wrappers.take()
+            note = Note(wrapper.pid, wrapper.start, boot_id(), time.time())
+            script = script_for(directory.path, _working_dir(job), note.first_line, argv, job.env)
+            # The wrapper's lock is in place before the wrapper knows of the job, and stays as long as it lives:
+            # while it is held, the job may yet start, even if this process dies on the next line.
+            wrapper.lock_path.rename(directory.path / "lock")
+            wrapper.ended = lambda: self._ended(handle.model_copy(update={"pid": note.name}), directory)
+            try:
+                wrapper.tell(script, by)
+            except WrapperFailed as error:
+                if found := directory.note():
+                    return found
+                if why := str(error):
+                    raise _not_started(job, why) from error
+                continue  # A wrapper that somebody killed while it waited.
+            self._wrappers.refill_soon()
+            return note
+        raise PlatformUnavailable(TYPE, f"{_TRIES} wrappers were killed before they started the job")
+
+    def _wait_for_note(self, directory: JobDirectory, deadline: float) -> Note | None:
+        while True:
+            try:
+                return directory.settled_note()
+            except Busy:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.001)
+
+    # -- looking
+
+    def find(self, handle: JobHandle) -> JobHandle | None:
+        """Return the handle, with its pid, of the job started under this key, or `None` if there is none.
+
+        `None` is a proof: nothing that was told of the key so far can still start it.
+
+        Raises:
+            PlatformUnavailable: The job is just being started, or the disk cannot be read.
+        """
+        note = self._look(handle.key)
+        return handle.model_copy(update={"pid": note.name}) if note else None
+
+    def _look(self, key: str) -> Note | None:
+        directory = JobDirectory(self._jobs / key)
+        deadline = time.monotonic() + ASK_SECONDS
+        try:
+            if note := directory.note():
+                return note
+            with directory.locked(deadline):
+                return self._wait_for_note(directory, deadline)
+        except FileNotFoundError:
+            return None
+        except Busy as error:
+            raise PlatformUnavailable(TYPE, f"{key} is just being started; ask again") from error
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    def observe(self, handles: Sequence[JobHandle]) -> Sequence[Observation]:
+        """Return what is known of each job.
+
+        Raises:
+            PlatformUnavailable: The disk cannot be read.
+        """
+        try:
+            return [self._observe(handle) for handle in handles]
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    def _observe(self, handle: JobHandle) -> Observation:
+        directory = JobDirectory(self._jobs / handle.key)
+        note = directory.note()
+        if note is None:
+            return self._unknown(handle)
+        if note.ended is None and not directory.is_alive(note):
+            note = directory.note() or note  # It may have ended, and said so, in between.
+            if note.ended is None:
+                return self._without_wrapper(directory, handle, note)
+        return self._seen(handle, note)
+
+    def _unknown(self, handle: JobHandle) -> Observation:
+        if handle.pid is None:
+            return self._observation(handle, JobStatus.UNKNOWN, reason="nothing was started under this key yet")
+        return self._observation(handle, JobStatus.GONE, reason="the job's directory was removed")
+
+    def _without_wrapper(self, directory: JobDirectory, handle: JobHandle, note: Note) -> Observation:
+        facts: dict[str, Any] = {"started_at": self._moment(note.began)}
+        if directory.has_survivors(note):
+            details = {"wrapper": "killed"}
+            return self._observation(handle, JobStatus.RUNNING, details=details, **facts)
+        if directory.is_stop_marked():
+            reason = "killed because it did not end in time when it was asked to stop"
+            facts |= {"signal": int(signal.SIGKILL), "stopped": True}
+            return self._observation(handle, JobStatus.CANCELLED, reason=reason, **facts)
+        same_boot = note.boot == boot_id()
+        reason = "its wrapper was killed from outside" if same_boot else "the machine was restarted while it ran"
+        facts |= {"codes": ("wrapper-died",), "stopped": False}
+        return self._observation(handle, JobStatus.FAILED, reason=reason + "; its exit code is lost", **facts)
+
+    def _seen(self, handle: JobHandle, note: Note) -> Observation:
+        if note.ended is None:
+            return self._observation(handle, JobStatus.RUNNING, started_at=self._moment(note.began))
+        number = _signal_of(note.exit_code)
+        status = JobStatus.SUCCEEDED if note.exit_code == 0 else JobStatus.FAILED
+        return self._observation(
+            handle,
+            JobStatus.CANCELLED if note.stopped else status,
+            started_at=self._moment(note.began) if note.pid else None,
+            ended_at=self._moment(note.ended),
+            exit_code=note.exit_code,
+            signal=number,
+            stopped=note.stopped,
+            reason=_reason(note, number),
+        )
+
+    def _observation(self, handle: JobHandle, status: JobStatus, **facts: Any) -> Observation:
+        return Observation.model_construct(key=handle.key, status=status, observed_at=self._clock.now(), **facts)
+
+    def _moment(self, epoch: float) -> datetime:
+        """Return a time of the machine on the clock that runs are kept by."""
+        real = datetime.fromtimestamp(epoch, UTC)
+        if self._clock is self._real_clock:
+            return real
+        return self._clock.now() + (real - self._real_clock.now()) * self._clock.speed
+
+    # -- stopping
+
+    def stop(self, handle: JobHandle, grace_seconds: float) -> None:
+        """Send SIGTERM to the job's processes, and SIGKILL when the grace is over. Does not wait for either.
+
+        A repeat sends SIGKILL once the grace since the first stop is over, so a server that was started in between
+        goes on with it. A key that was not started is used up, so that it never will be.
+
+        Raises:
+            PlatformUnavailable: The job is just being started, or the disk cannot be read or written.
+        """
+        directory = JobDirectory(self._jobs / handle.key)
+        note = self._look(handle.key)
+        try:
+            if note is None:
+                note = self._refuse_start(directory)
+            if note is None or note.ended is not None:
+                return
+            if directory.is_alive(note) or directory.has_survivors(note):
+                self._signal(directory, note, grace_seconds)
+        except OSError as error:
+            raise _unavailable(error) from error
+
+    def _refuse_start(self, directory: JobDirectory) -> Note | None:
+        self._make(directory)
+        deadline = time.monotonic() + ASK_SECONDS
+        try:
+            with directory.locked(deadline):
+                note = self._wait_for_note(directory, deadline)
+                if note is None:
+                    directory.refuse_start()
+                return note
+        except Busy as error:
+            raise PlatformUnavailable(TYPE, "the job is just being started; ask again") from error
+
+    def _signal(self, directory: JobDirectory, note: Note, grace_seconds: float) -> None:
+        # The mark before the signal, so that whoever sees the end knows whose doing it was.
+        left = directory.mark_stop() + grace_seconds - time.time()
+        if left <= 0:
+            return directory.signal(note, signal.SIGKILL)
+        directory.signal(note, signal.SIGTERM)
+        return self._watcher.after(left, lambda: self._kill(directory))
+
+    def _kill(self, directory: JobDirectory) -> None:
+        note = directory.note()
+        if note is not None and note.ended is None:
+            directory.signal(note, signal.SIGKILL)
+
+    def cleanup(self, handle: JobHandle) -> None:
+        """Do nothing: what a job leaves is its log, and the note that its key is used."""
+
+    # -- output
+
+    def logs(self, handle: JobHandle, cursor: str | None) -> LogPage:
+        """Return the next lines of what the job wrote. A last line without an end waits for it while the job runs.
+
+        Raises:
+            PlatformUnavailable: The disk cannot be read.
+        """
+        try:
+            is_over = self._observe(handle).is_over  # First, or what is written in between would be missed.
+            offset = int(cursor) if cursor else 0
+            with (self._jobs / handle.key / "output").open("rb") as file:
+                file.seek(offset)
+                data = file.read(PAGE_BYTES + 1)
+        except FileNotFoundError:
+            return LogPage((), cursor, is_last=is_over)
+        except OSError as error:
+            raise _unavailable(error) from error
+        return _page(data, offset, is_over=is_over)
+
+    # -- telling of ends
+
+    def on_over(self, tell: Callable[[JobHandle, Observation], None]) -> None:
+        """Call `tell`, in a thread of the platform, for every job that ends from now on.
+
+        It may be called before `submit` has returned: the handle has the pid.
+        """
+        self._tells.append(tell)
+        with suppress(OSError):
+            self._wrappers.refill_soon()
+
+    def follow(self, handle: JobHandle) -> None:
+        """Also tell of this job, which an earlier process started; at once if it is over. Repeatable."""
+        directory = JobDirectory(self._jobs / handle.key)
+        note = directory.note()
+        if note is None or handle.key in self._followed:
+            return
+        self._followed.add(handle.key)
+        handle = handle.model_copy(update={"pid": handle.pid or note.name})
+        with suppress(OSError):  # Only a hint: sweeps see it too.
+            if note.pid and directory.is_alive(note):
+                self._watcher.watch(note.pid, lambda: directory.is_alive(note), lambda: self._ended(handle, directory))
+            else:
+                self._watcher.after(0, lambda: self._ended(handle, directory))
+
+    def close(self) -> None:
+        """Stop telling; jobs go on. Children that end later are left to the system."""
+        self._watcher.close()
+        self._wrappers.close()
+
+    def _ended(self, handle: JobHandle, directory: JobDirectory) -> None:
+        if directory.note() is None:
+            return  # A wrapper that failed to start the job.
+        seen = self._observe(handle)
+        if not seen.is_over:
+            return self._watcher.after(LOOK_AGAIN_SECONDS, lambda: self._ended(handle, directory))
+        self._followed.discard(handle.key)
+        for tell in self._tells:
+            tell(handle, seen)
+        return self._wrappers.refill()
+
+
+# -- texts ---------------------------------------------------------------------
+
+
+def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name in INHERITED or name.startswith("LC_")}
+
+
+def _own(job: BaseJobConfiguration) -> ProcessJobConfiguration:
+    assert isinstance(job, ProcessJobConfiguration)
+    return job
+
+
+def _working_dir(job: ProcessJobConfiguration) -> str:
+    return str(Path(job.working_dir or ".").expanduser().absolute())
+
+
+def _checked(job: ProcessJobConfiguration) -> list[str]:
+    """Return the words of the command, once nothing in the job is known to be impossible."""
+    try:
+        argv = job.command_list()
+    except InvalidJobVariables as error:
+        raise JobRejected(TYPE, str(error), variable="command") from error
+    if not argv:
+        raise JobRejected(TYPE, f"{NEEDS_COMMAND}; give the deployment, or the pool, one", variable="command")
+    for word in argv:
+        _check_text(word, "command")
+    for name, value in job.env.items():
+        if not name or "=" in name:
+            raise JobRejected(TYPE, f"{name!r} cannot be the name of an environment variable", variable="env")
+        _check_text(f"{name}={value}", f"env.{name}")
+    _check_text(job.working_dir or "", "working_dir")
+    return argv
+
+
+def _check_text(text: str, variable: str) -> None:
+    if "\0" in text:
+        raise JobRejected(TYPE, "it holds a null character, which no process can be given", variable=variable)
+    try:
+        size = len(os.fsencode(text))
+    except UnicodeEncodeError as error:
+        raise JobRejected(TYPE, "it holds a character that cannot be written as bytes", variable=variable) from error
+    if size > LONGEST_TEXT:
+        reason = f"it has {size} bytes, and a process can be given {LONGEST_TEXT} at most; pass a file instead"
+        raise JobRejected(TYPE, reason, variable=variable)
+
+
+def _not_started(job: ProcessJobConfiguration, why: str) -> JobRejected | PlatformUnavailable:
+    if "no-working-dir" in why:
+        reason = f"{_working_dir(job)} is no directory that can be entered; create it, or correct it"
+        return JobRejected(TYPE, reason, variable="working_dir")
+    return PlatformUnavailable(TYPE, f"the wrapper could not start the job: {why}")
+
+
+_FIXES: Final = {
+    errno.ENOSPC: "free some disk space",
+    errno.EDQUOT: "free some of the disk quota",
+    errno.EROFS: "make the home directory writable",
+    errno.EACCES: "make the home directory writable for this user",
+    errno.EPERM: "make the home directory writable for this user",
+    errno.EAGAIN: "raise the limit on processes, or limit the pool's concurrency",
+    errno.ENOMEM: "free some memory, or limit the pool's concurrency",
+    errno.EMFILE: "raise the limit on open files (ulimit -n), or limit the pool's concurrency",
+    errno.ENFILE: "raise the system's limit on open files",
+}
+
+
+def _unavailable(error: OSError) -> PlatformUnavailable:
+    where = f": {error.filename}" if error.filename else ""
+    fix = _FIXES.get(error.errno or 0, "look at the home directory, and at the limits of this user")
+    code = errno.errorcode.get(error.errno or 0, "OSError")
+    return PlatformUnavailable(TYPE, f"{error.strerror or error}{where}; {fix}", codes=[code])
+
+
+def _signal_of(exit_code: int | None) -> int | None:
+    """Return the signal that a shell's exit code stands for: it says 128 + n of a program that signal n ended."""
+    number = (exit_code or 0) - 128
+    return number if number in signal.valid_signals() else None
+
+
+def _reason(note: Note, number: int | None) -> str:
+    if not note.pid:
+        return "stopped before it was started"
+    how = f"ended by {_signal_name(number)}" if number else f"ended with exit code {note.exit_code}"
+    if note.stopped:
+        return f"stopped; {how}"
+    known = {126: "the command cannot be run: not executable", 127: "the command, or one it calls, was not found"}
+    return known.get(note.exit_code or 0, how if note.exit_code else "")
+
+
+def _signal_name(number: int) -> str:
+    with suppress(ValueError):
+        return f"signal {number} ({signal.Signals(number).name})"
+    return f"signal {number}"
+
+
+def _page(data: bytes, offset: int, *, is_over: bool) -> LogPage:
+    is_all = len(data) <= PAGE_BYTES
+    data = data[:PAGE_BYTES]
+    end = len(data) if is_all and is_over else data.rfind(b"\n") + 1
+    if not end and not is_all:
+        end = _whole_characters(data)  # One line longer than a page comes in parts.
+    lines = data[:end].split(b"\n", PAGE_LINES)
+    if len(lines) > PAGE_LINES and lines[-1]:
+        end -= len(lines[-1])
+        is_all = False
+    if len(lines) > PAGE_LINES or not lines[-1]:
+        lines.pop()
+    texts = tuple(line.removesuffix(b"\r").decode(errors="replace") for line in lines)
+    return LogPage(texts, str(offset + end), is_last=is_all and is_over)
+
+
+def _whole_characters(data: bytes) -> int:
+    """Return how many bytes there are up to a character that may be cut off at the end."""
+    for back in range(1, 4):
+        if data[-back] & 0xC0 == 0xC0:
+            return len(data) - back
+    return len(data)
+
+
