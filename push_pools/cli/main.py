@@ -165,9 +165,7 @@ def _sentences(error: Exception) -> Sequence[str]:
     if isinstance(error, PushPoolsError):
         return [str(error)]
     if isinstance(error, ValidationError):
-        from push_pools.domain.problems import problems_of
-
-        return ["; ".join(str(problem) for problem in problems_of(_NoFields, error))]
+        return ["; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())]
     hint = "" if os.environ.get(DEBUG) else f"; set {DEBUG}=1 for the traceback"
     return [f"unforeseen {type(error).__name__}: {error}{hint}"]
 

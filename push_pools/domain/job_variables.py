@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import shlex
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from push_pools.domain.errors import InvalidJobVariables, InvalidTemplate
 from push_pools.domain.secrets import SECRET_KEY, secrets_as_json
@@ -413,40 +413,33 @@ def _schema_text(schema: Any) -> str:
     return text if len(text) <= _LONGEST_SCHEMA else text[:_LONGEST_SCHEMA] + "…"
 
 
-class _Step(NamedTuple):
-    schema: Any
-    found: bool = True
-
-
 def _is_hidden(error: ValidationError, root: Mapping[str, Any]) -> bool:
     """Whether the value is a secret by its schema, or sits in `env`, where secrets are often put."""
     path = list(error.absolute_path)
     if path[:1] == ["env"]:
         return True
-    steps = list(_steps(root, error.absolute_schema_path))
-    return not steps[-1].found or any(is_marked_secret(step.schema, path) for step in steps)
-
-
-def _steps(root: Mapping[str, Any], path: Iterable[str | int]) -> Iterator[_Step]:
-    step = _Step(root)
-    for part in path:
-        yield step
-        step = _next_step(root, step.schema, part)
-        if not step.found:
-            break
-    yield step
-
-
-def _next_step(root: Mapping[str, Any], schema: Any, part: str | int) -> _Step:
     try:
-        if part != "$ref":
-            return _Step(schema[part])
-        target: Any = root
-        for name in schema["$ref"].removeprefix("#/").split("/"):
-            target = target[name]
-        return _Step(target)
-    except (KeyError, IndexError, TypeError):
-        return _Step(None, found=False)
+        return any(is_marked_secret(schema, path) for schema in _schemas(root, error.absolute_schema_path))
+    except (KeyError, IndexError, TypeError, AttributeError):
+        return True  # A schema that cannot be followed may well be a secret's.
+
+
+def _schemas(root: Mapping[str, Any], path: Iterable[str | int]) -> Iterator[Any]:
+    """Yield every schema on the way to an error; its path leaves out each `$ref` that it went through."""
+    schema: Any = root
+    for part in path:
+        while isinstance(schema, dict) and part not in schema and "$ref" in schema:
+            yield schema
+            schema = _target(root, schema["$ref"])
+        yield schema
+        schema = schema[part]
+
+
+def _target(root: Mapping[str, Any], ref: str) -> Any:
+    target: Any = root
+    for name in ref.removeprefix("#/").split("/"):
+        target = target[name]
+    return target
 
 
 def is_marked_secret(schema: object, path: Sequence[str | int] = ()) -> bool:

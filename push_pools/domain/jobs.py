@@ -240,7 +240,7 @@ class BaseJobConfiguration(BaseModel):
     def json_template(cls) -> dict[str, Any]:
         """Return the `job_configuration` section of the generated template."""
         properties = cls.model_json_schema()["properties"]
-        return {name: copy_json(_template_of(name, field)) for name, field in properties.items()}
+        return {name: _template_of(name, field) for name, field in properties.items()}
 
     def command_list(self) -> list[str] | None:
         """Return the words of the command, or None for the image's own.
@@ -391,7 +391,7 @@ def _problem(cls: type[BaseModel], path: tuple[int | str, ...], message: str) ->
 
 
 def _set_names(env: Mapping[str, str | None]) -> dict[str, str | None]:
-    return {name: value for name, value in env.items() if value is not None and name not in SERVICE_ENV}
+    return {name: value for name, value in env.items() if value is not None}
 
 
 def _service_env(flow_run: FlowRunInfo, deployment: DeploymentInfo | None) -> dict[str, str | None]:

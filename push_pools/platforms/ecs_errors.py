@@ -78,6 +78,10 @@ _DENIED: Final = frozenset(
 )
 
 
+_QUOTA: Final = "limit|quota|exceed"
+_COUNTED: Final = "provisioning state|vcpus?|concurrently"
+
+
 def _one(*codes: str) -> frozenset[str]:
     return frozenset(codes)
 
@@ -86,7 +90,7 @@ RULES: Final = (
     Rule(THROTTLES, Next.LATER, as_code="ThrottlingException"),
     Rule(_VAGUE, Next.LATER, r"rate exceeded|errorcode: throttling|\bthrottling\b", "ThrottlingException"),
     Rule(_VAGUE, Next.LATER, r"too many concurrent attempts", "ConcurrentRevisions"),
-    Rule(_VAGUE, Next.LATER, r"(limit|quota|maximum|exceed).*(provisioning|vcpu|concurrently)|provisioning.*(limit|quota|exceed)", "QuotaReached"),
+    Rule(_VAGUE, Next.LATER, rf"({_QUOTA}).*({_COUNTED})|({_COUNTED}).*({_QUOTA})", "QuotaReached"),
     Rule(_one("LimitExceededException"), Next.LATER),
     Rule(_VAGUE, Next.LATER, r"no container instances were found", "NoContainerInstances"),
     Rule(_VAGUE, Next.LATER, r"capacity is unavailable", "CapacityUnavailable"),
@@ -226,7 +230,7 @@ def _unanswered(error: Exception, uncertain: type[PlatformError]) -> PlatformErr
     """Return the error for a call without an answer of AWS.
 
     With library retries off there was one request. If the connection was never made, nothing was sent; after
-    that the request may have arrived.
+    that the request may have arrived (a TLS error, too, can come while the answer is read).
     """
     from botocore import exceptions as boto
 
@@ -235,7 +239,7 @@ def _unanswered(error: Exception, uncertain: type[PlatformError]) -> PlatformErr
         case boto.ParamValidationError():
             text = _VALUE.sub("value: (not shown)\\1", str(error))
             return JobRejected(TYPE, text, codes=["ParamValidation", name])
-        case boto.ConnectTimeoutError() | boto.EndpointConnectionError() | boto.ProxyConnectionError() | boto.SSLError():
+        case boto.ConnectTimeoutError() | boto.EndpointConnectionError() | boto.ProxyConnectionError():
             return PlatformUnavailable(TYPE, str(error), codes=["ConnectFailed", name])
         case boto.InvalidEndpointDiscoveryConfigurationError() | boto.InvalidRegionError() | boto.UnknownEndpointError():
             return JobRejected(TYPE, str(error), codes=["NoRegion", name])

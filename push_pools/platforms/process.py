@@ -14,6 +14,7 @@ import socket
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from uuid import UUID
@@ -193,11 +194,12 @@ class ProcessPlatform:
         for _ in range(_TRIES):
             wrapper = self._wrappers.take()
             note = Note(wrapper.pid, wrapper.start, boot_id(), time.time())
-            script = script_for(directory.path, _working_dir(job), note.first_line, argv, job.env)
+            recorded = handle.model_copy(update={"pid": note.name})
+            script = script_for(directory.path, _working_dir(job), note.first_line, self._looked_up(argv, job), job.env)
             # The wrapper's lock is in place before the wrapper knows of the job, and stays as long as it lives:
             # while it is held, the job may yet start, even if this process dies on the next line.
             wrapper.lock_path.rename(directory.path / "lock")
-            wrapper.ended = lambda: self._ended(handle.model_copy(update={"pid": note.name}), directory)
+            wrapper.ended = partial(self._ended, recorded, directory)
             try:
                 wrapper.tell(script, by)
             except WrapperFailed as error:
@@ -209,6 +211,15 @@ class ProcessPlatform:
             self._wrappers.refill_soon()
             return note
         raise PlatformUnavailable(TYPE, f"{_TRIES} wrappers were killed before they started the job")
+
+    def _looked_up(self, argv: Sequence[str], job: ProcessJobConfiguration) -> Sequence[str]:
+        """Return the command with the path of its program, if it is found; the wrapper reports what is not."""
+        if "/" in argv[0]:
+            return argv
+        paths = job.env.get("PATH", self._env.get("PATH")) or ""
+        programs = (f"{directory}/{argv[0]}" for directory in paths.split(":") if directory.startswith("/"))
+        found = next((path for path in programs if os.access(path, os.X_OK) and not os.path.isdir(path)), argv[0])
+        return [found, *argv[1:]]
 
     def _wait_for_note(self, directory: JobDirectory, deadline: float) -> Note | None:
         while True:
@@ -417,7 +428,7 @@ class ProcessPlatform:
 
     def _ended(self, handle: JobHandle, directory: JobDirectory) -> None:
         if directory.note() is None:
-            return  # A wrapper that failed to start the job.
+            return None  # A wrapper that failed to start the job.
         seen = self._observe(handle)
         if not seen.is_over:
             return self._watcher.after(LOOK_AGAIN_SECONDS, lambda: self._ended(handle, directory))

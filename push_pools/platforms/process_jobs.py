@@ -69,7 +69,8 @@ class Note:
             return note
         code, _, word = lines[1].partition(" ")
         exit_code = int(code) if code.isdigit() else None
-        return cls(note.pid, start, boot, note.began, exit_code, word == "stopped", changed)
+        # The times of files come from a clock that ticks a few hundred times a second, and so lag a little.
+        return cls(note.pid, start, boot, note.began, exit_code, word == "stopped", max(changed, note.began))
 
     @property
     def first_line(self) -> str:

@@ -28,12 +28,16 @@ __pp_job() {
     exec >>"$1/output" 2>&1
     __pp_dir=$1
     shift 3
-    # A stop that came before there was a process to signal.
+    umask "$__pp_umask"
     if [ -e "$__pp_dir/stop" ]; then
-        __pp_code=143
+        __pp_code=143 # A stop that came before there was a process to signal.
     else
-        # `exec` in a subshell, so that `exit`, `cd` and `:` are programs and not commands to this shell.
-        (umask "$__pp_umask"; exec "$@" </dev/null 3>&-)
+        case $1 in
+        */*) "$@" </dev/null 3>&- ;;
+        # Without a slash `exit`, `cd` and `:` would be commands to this shell. Seldom needed: the server looks the
+        # program up, which saves a copy of this process.
+        *) (exec "$@" </dev/null 3>&-) ;;
+        esac
         __pp_code=$?
     fi
     # One short write. The line counts once its newline is there, so it is there in full or not at all. It goes

@@ -204,6 +204,7 @@ SCHEMA = template(
     image={"type": "string", "pattern": "^[a-z:0-9/.]+$"},
     cpu={"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None},
     memory={"type": "integer", "minimum": 128, "default": 512},
+    size={"type": "integer", "default": 3},
     kind={"anyOf": [{"type": "string", "enum": ["spot", "plain"]}, {"type": "integer"}]},
     region={"type": "string"},
     env={"type": "object", "additionalProperties": {"anyOf": [{"type": "string"}, {"type": "null"}]}},
@@ -226,7 +227,11 @@ SCHEMA["variables"]["definitions"] = {
         "type": "object",
         "required": ["url"],
         "additionalProperties": False,
-        "properties": {"url": {"type": "string"}, "password": {"type": "string", "format": "password"}},
+        "properties": {
+            "url": {"type": "string"},
+            "port": {"type": "integer"},
+            "password": {"type": "string", "format": "password"},
+        },
     }
 }
 SCHEMA["variables"]["$defs"] = {
@@ -258,6 +263,7 @@ def check(values: dict[str, Any], **options: Any) -> None:
         {"registry": "{{ blocks.docker.hub }}", "volumes": "{{ variables.volumes }}"},
         {"registry": {"url": "{{ variables.url }}", "password": "{{ blocks.secret.x }}"}},
         {"volumes": [{"name": "a", "size": "{{ variables.size }}"}]},
+        {"registry": {"url": "x", "port": "{{ variables.port }}"}},
         {"token": SECRET, "hidden": SECRET.as_json()},
     ],
 )
@@ -275,6 +281,7 @@ def test_values_that_fit(values: dict[str, Any]) -> None:
         ({"cpu": "{{ $A }}"}, "cpu: '{{ $A }}' is not of type 'integer'"),
         ({"cpu": "x{{ variables.a }}"}, "cpu: 'x{{ variables.a }}' is not of type 'integer'"),
         ({"memory": 1}, "memory: 1 is less than the minimum of 128"),
+        ({"size": None}, "size: None is not of type 'integer'"),
         ({"memory": None}, "memory: None is not of type 'integer'"),
         ({"image": "A B"}, "image: 'A B' does not match"),
         ({"kind": "odd"}, "kind: 'odd' is not valid under any of the given schemas (schema: {\"anyOf\""),
@@ -315,6 +322,13 @@ def test_a_default_counts_as_a_value_and_requiring_can_wait() -> None:
     assert problems(lambda: check({}, require=True)) == ["'region' is a required property; give it a value"]
 
 
+def test_a_value_whose_schema_cannot_be_followed_is_not_shown() -> None:
+    base = template({}, a={"$ref": "#anchor"})
+    base["variables"]["$defs"] = {"Odd": {"$anchor": "anchor", "type": "integer", "writeOnly": True}}
+    [found] = problems(lambda: validate_job_variables(base, {"a": CANARY}))
+    assert found.startswith("a: the value, which is not shown, breaks 'type'")
+
+
 def test_unknown_names_pass_where_they_are_allowed() -> None:
     check({"cpus": 1}, allow_unknown=True)
 
@@ -349,7 +363,10 @@ def test_a_secret_value_is_never_shown(values: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("ref", ["#/definitions/Nope", "https://example.invalid/schema.json", "other.json"])
-def test_a_schema_that_leads_nowhere_is_an_error_and_never_a_download(ref: str) -> None:
+def test_a_schema_that_leads_nowhere_is_an_error_and_never_a_download(
+    ref: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("this is a download"))
     with pytest.raises(InvalidTemplate, match=r"has a \$ref that leads nowhere"):
         validate_job_variables(template({}, a={"$ref": ref}), {"a": 1})
 
@@ -384,6 +401,16 @@ def test_a_dotted_name_sets_only_what_it_names() -> None:
         {"env": {"A": "1"}, "r": {"x": 1, "y": 1}, "t": "text"}, {"env.A": "2", "r.x": 2, "t.u": 3}
     )
     assert merged == {"env": {"A": "2"}, "r": {"x": 2, "y": 1}, "t": {"u": 3}}
+
+
+def test_the_merged_variables_share_nothing_with_the_layers() -> None:
+    one, two = {"r": {"x": [1]}, "env": {"A": "1"}}, {"s": {"x": [1]}, "t.u": [1]}
+    before = copy.deepcopy((one, two))
+    merged = merge_job_variables(one, two)
+    for changed in (merged["r"]["x"], merged["s"]["x"], merged["t"]["u"]):
+        changed.append(2)
+    merged["env"]["B"] = "2"
+    assert (one, two) == before
 
 
 def test_null_env_drops_the_names_of_earlier_layers() -> None:
@@ -824,6 +851,12 @@ def test_what_ctx_puts_in_is_never_read_again_even_when_prepared_twice() -> None
     assert made.env["A"] == "{{ ctx.flow_run.id }}"
     assert made.command_list() == ["{{ ctx.nope }}"]
     assert json.loads(made.env["PUSH_POOLS_PARAMETERS"] or "") == evil
+
+
+def test_preparing_again_for_a_later_attempt_tells_the_later_one() -> None:
+    made = prepared({})
+    made.prepare_for_flow_run(RUN.model_copy(update={"attempt": 3}), DEPLOYMENT)
+    assert (made.env["PUSH_POOLS_ATTEMPT"], made.labels["push-pools/attempt"]) == ("3", "3")
 
 
 def test_other_placeholders_in_values_stay_as_they_are() -> None:

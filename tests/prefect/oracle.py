@@ -119,10 +119,9 @@ async def version(_: dict[str, Any]) -> Any:
     return prefect.__version__
 
 
-OPERATIONS = {
-    each.__name__: each
-    for each in (find, apply, blocks, variables, configure, layers, prepare, generate, check, version)
-}
+TEMPLATING = (find, apply, blocks, variables)
+WORKERS = (configure, layers, prepare, generate, check, version)
+OPERATIONS = {each.__name__: each for each in (*TEMPLATING, *WORKERS)}
 
 
 @contextmanager

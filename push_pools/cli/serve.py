@@ -1,0 +1,164 @@
+"""`push-pools serve` and `push-pools dev`: the whole service in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from push_pools.cli.base import settings, verb
+from push_pools.cli.health import health_endpoint
+from push_pools.cli.json_logs import JsonLines, logging_to
+from push_pools.cli.live import RunsView
+
+if TYPE_CHECKING:
+    from push_pools.bootstrap import Embedded
+    from push_pools.server.embedded import EmbeddedServer
+
+serve_app = verb()
+dev_app = verb()
+
+LOOK_SECONDS: Final = 0.05
+"""How often a server that shows its runs looks whether it is told to stop."""
+
+UntilIdle = Annotated[
+    bool, typer.Option("--until-idle", help="Exit when no due run, message or active job is left.")
+]
+For = Annotated[
+    str | None, typer.Option("--for", help="With --until-idle: exit 1 when it takes longer than this, such as 60s.")
+]
+Port = Annotated[
+    int, typer.Option(min=0, max=65535, help="Answer http://127.0.0.1:PORT/health; 0 answers nothing.")
+]
+
+
+class Stopped(Exception):  # noqa: N818 - not an error
+    """Somebody told the server to stop."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """When a server ends by itself."""
+
+    until_idle: bool
+    seconds: float
+
+    @classmethod
+    def of(cls, until_idle: bool, for_: str | None) -> Ending:
+        """Return what the options say."""
+        from push_pools.cli.inputs import duration
+
+        if for_ is None:
+            return cls(until_idle, math.inf)
+        if not until_idle:
+            raise typer.BadParameter("--for goes with --until-idle; add it, or leave both out")
+        return cls(until_idle, duration(for_, "--for").total_seconds())
+
+
+@serve_app.command()
+def serve(until_idle: UntilIdle = False, for_: For = None, port: Port = 0) -> None:
+    """Serve the home: submit, watch and finish runs until told to stop.
+
+    Log lines are JSON, on stderr. SIGTERM and Ctrl-C stop it gracefully: nothing more is claimed, calls in
+    flight end, and jobs go on; a second Ctrl-C does not wait.
+    """
+    ending = Ending.of(until_idle, for_)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    with logging_to(handler), running(port) as (server, _):
+        is_idle = wait(server, ending, lambda: None)
+    _finish(is_idle)
+
+
+@dev_app.command()
+def dev(until_idle: UntilIdle = False, for_: For = None, port: Port = 0) -> None:
+    """Serve the home and show its runs in a live table.
+
+    The same server as `push-pools serve`; only warnings are logged.
+    """
+    ending = Ending.of(until_idle, for_)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    handler.setLevel(logging.WARNING)
+    with logging_to(handler), running(port) as (server, home), RunsView(home.app, title=str(home.settings.home)) as view:
+        is_idle = wait(server, ending, view.update)
+    _finish(is_idle)
+
+
+def _finish(is_idle: bool) -> None:
+    if not is_idle:
+        from push_pools.domain.errors import NotAllowed
+
+        raise NotAllowed("the time is over, and there is work left; see `push-pools flow-run ls`, or give more --for")
+
+
+@contextlib.contextmanager
+def running(port: int = 0) -> Iterator[tuple[EmbeddedServer, Embedded]]:
+    """Serve the home of this environment for a while."""
+    from push_pools.bootstrap import embedded
+    from push_pools.server.embedded import EmbeddedServer
+    from push_pools.server.home import HomeLock
+
+    given = settings()
+    with embedded(given) as home:
+        server = EmbeddedServer(
+            home.app,
+            home.queue,
+            home.file,
+            HomeLock(given.home),
+            workers=given.workers,
+            sweep_seconds=given.sweep_seconds,
+            tick_seconds=given.tick_seconds,
+        )
+        server.start()
+        try:
+            with health_endpoint(server, port, given.tick_seconds):
+                yield server, home
+        finally:
+            server.stop()
+
+
+def wait(server: EmbeddedServer, ending: Ending, every: Callable[[], None]) -> bool:
+    """Let a server work until it is told to stop, or as `ending` says; return False when time ran out."""
+    with stop_signals() as stop:
+
+        def look() -> None:
+            every()
+            if stop.is_set():
+                raise Stopped
+
+        with contextlib.suppress(Stopped):
+            if ending.until_idle:
+                return server.run_until_idle(ending.seconds, every=look)
+            while True:
+                look()
+                stop.wait(LOOK_SECONDS)
+    return True
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """Turn the first SIGTERM or SIGINT into an event; the second does what it always does."""
+    stop = threading.Event()
+    before = {}
+
+    def told(number: int, frame: object) -> None:
+        stop.set()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before[number] = signal.signal(number, told)
+    try:
+        yield stop
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

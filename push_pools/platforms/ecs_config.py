@@ -1,0 +1,291 @@
+"""The job configuration of Amazon ECS, and the variables of its base job template."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, Field, JsonValue, PositiveInt, field_validator, model_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from push_pools.credentials.aws import AwsCredentials
+from push_pools.domain.jobs import (
+    BaseJobConfiguration,
+    BaseVariables,
+    DeploymentInfo,
+    FlowInfo,
+    FlowRunInfo,
+    WorkPoolInfo,
+)
+from push_pools.domain.secrets import find_secret_refs
+from push_pools.domain.templates import block_ref
+from push_pools.platforms import ecs_request
+from push_pools.platforms.ecs_request import TaskDefinition, TaskRunRequest
+
+LaunchType = Literal["FARGATE", "EC2", "EXTERNAL", "FARGATE_SPOT"]
+
+TASK_DEFINITION: dict[str, Any] = {
+    "family": "{{ family }}",
+    "containerDefinitions": [
+        {
+            "name": "{{ container_name }}",
+            "image": "{{ image }}",
+            "entryPoint": "{{ entrypoint }}",
+            "secrets": "{{ secrets }}",
+            "stopTimeout": "{{ stop_timeout }}",
+        }
+    ],
+    "executionRoleArn": "{{ execution_role_arn }}",
+    "taskRoleArn": "{{ task_role_arn }}",
+    "runtimePlatform": {"cpuArchitecture": "{{ cpu_architecture }}"},
+}
+"""What is registered once per content. All else is overridden per run, so that runs share a definition."""
+
+TASK_RUN_REQUEST: dict[str, Any] = {
+    "cluster": "{{ cluster }}",
+    "launchType": "{{ launch_type }}",
+    "capacityProviderStrategy": "{{ capacity_provider_strategy }}",
+    "taskDefinition": "{{ task_definition_arn }}",
+    "overrides": {
+        "cpu": "{{ cpu }}",
+        "memory": "{{ memory }}",
+        "ephemeralStorage": {"sizeInGiB": "{{ ephemeral_storage }}"},
+        "containerOverrides": [
+            {"name": "{{ container_name }}", "command": "{{ command }}", "environment": "{{ env }}"}
+        ],
+    },
+    "tags": "{{ tags }}",
+}
+
+IGNORED = {
+    "auto_deregister_task_definition": "definitions are shared by runs, and are never deregistered by one",
+    "match_latest_revision_in_family": "a definition is found by the hash of its content",
+}
+"""Variables that are accepted, so that Prefect's job variables can be used, and why they do nothing."""
+
+
+class CapacityProvider(BaseModel):
+    """One capacity provider of a strategy."""
+
+    capacityProvider: str  # noqa: N815 - the name that ECS gives it
+    weight: int = Field(default=0, ge=0, le=1000)
+    base: int = Field(default=0, ge=0, le=100_000)
+
+
+class EcsVariables(BaseVariables):
+    """Variables of the base job template, named as in Prefect."""
+
+    task_definition_arn: str | None = Field(
+        default=None,
+        title="Task Definition ARN",
+        description="A task definition to run, with or without a revision. If it is given, none is registered, and "
+        "what belongs to a definition (image, secrets, roles, logs, entrypoint) is its own.",
+    )
+    aws_credentials: AwsCredentials = Field(
+        default_factory=AwsCredentials,
+        title="AWS Credentials",
+        description="The identity that starts tasks. If left out, it is the service's own role.",
+    )
+    cluster: str | None = Field(
+        default=None, description="The cluster, by name or ARN; by default the one that is called `default`."
+    )
+    family: str | None = Field(
+        default=None,
+        description="The family of registered task definitions, to which a hash is added; by default the flow's name.",
+    )
+    launch_type: LaunchType = Field(
+        default="FARGATE",
+        description="What tasks run on. FARGATE_SPOT is cheaper, and tasks may be interrupted.",
+    )
+    capacity_provider_strategy: list[CapacityProvider] = Field(
+        default_factory=list, description="Capacity providers to use in place of a launch type."
+    )
+    image: str | None = Field(default=None, description="The image of the job. A tag that moves is pulled anew.")
+    entrypoint: str | list[str] | None = Field(
+        default=None, description="Replaces the image's ENTRYPOINT: a list of words, or text that is split into words."
+    )
+    cpu: int | None = Field(
+        default=None, title="CPU", description="CPU units, 1024 to a vCPU. By default 1024, or what goes with `memory`."
+    )
+    memory: int | None = Field(
+        default=None, description="Memory in MiB. By default 2048, or what goes with `cpu`; Fargate has certain pairs."
+    )
+    ephemeral_storage: int | None = Field(
+        default=None, ge=21, le=200, description="Disk space in GiB, on Fargate; by default Fargate's own, 20."
+    )
+    cpu_architecture: Literal["X86_64", "ARM64"] | None = Field(
+        default=None, title="CPU Architecture", description="By default X86_64."
+    )
+    container_name: str | None = Field(
+        default=None, description="The container that the job runs in, and whose exit decides. By default `flow`."
+    )
+    secrets: dict[str, str] = Field(
+        default_factory=dict,
+        description="Environment variables whose values ECS reads at the start: name to the ARN of a secret of "
+        "Secrets Manager or of a parameter of Systems Manager. Needs `execution_role_arn`.",
+    )
+    task_role_arn: str | None = Field(
+        default=None, title="Task Role ARN", description="The role that the job's own calls to AWS have."
+    )
+    execution_role_arn: str | None = Field(
+        default=None,
+        title="Execution Role ARN",
+        description="The role that ECS pulls the image, reads secrets and writes logs with.",
+    )
+    vpc_id: str | None = Field(
+        default=None,
+        title="VPC ID",
+        description="The VPC whose subnets tasks run in, if `network_configuration` names none; by default the default VPC.",
+    )
+    network_configuration: dict[str, Any] = Field(
+        default_factory=dict,
+        description="`subnets`, `securityGroups` and `assignPublicIp` of ECS's awsvpcConfiguration.",
+    )
+    configure_cloudwatch_logs: bool | None = Field(
+        default=None,
+        title="Configure CloudWatch Logs",
+        description="Whether the container's output is sent to CloudWatch. Needs `execution_role_arn`.",
+    )
+    cloudwatch_logs_options: dict[str, str] = Field(
+        default_factory=dict,
+        title="CloudWatch Logs Options",
+        description="Options of the awslogs driver, such as `awslogs-group` (by default push-pools).",
+    )
+    cloudwatch_logs_prefix: str | None = Field(
+        default=None,
+        title="CloudWatch Logs Prefix",
+        description="Prefix of the log streams; by default push-pools.",
+    )
+    stop_timeout: PositiveInt | None = Field(
+        default=None,
+        le=120,
+        description="Seconds between SIGTERM and SIGKILL when a job is stopped; ECS's default is 30.",
+    )
+    tags: dict[str, str] = Field(default_factory=dict, description="Tags of the task, beside its labels.")
+    task_start_timeout_seconds: float | None = Field(
+        default=None, gt=0, description="How long a task may take to begin to run; by default 600."
+    )
+    timeout: float | None = Field(
+        default=None, ge=0, description="How many seconds a job may run; by default 24 hours, and 0 sets no limit."
+    )
+    grace_seconds: float | None = Field(
+        default=None, ge=0, description="How long a job may go on after it was asked to stop; see `stop_timeout`."
+    )
+    auto_deregister_task_definition: bool = Field(
+        default=False, description=f"Accepted, and without effect: {IGNORED['auto_deregister_task_definition']}."
+    )
+    match_latest_revision_in_family: bool = Field(
+        default=False, description=f"Accepted, and without effect: {IGNORED['match_latest_revision_in_family']}."
+    )
+
+
+_Hidden = SkipJsonSchema()
+
+
+class EcsJobConfiguration(BaseJobConfiguration):
+    """One ECS task: the sections of its requests, and what is needed to complete them.
+
+    `ecs_request` completes them. A job that `EcsPlatform.prepare` returned is complete (`is_complete`); its
+    `task_run_request` is then, but for the clientToken, what is sent, the same at every repeat.
+    """
+
+    block_fields: ClassVar[frozenset[str]] = frozenset({"aws_credentials"})
+
+    aws_credentials: dict[str, Any] | None = Field(default=None)
+    task_definition: TaskDefinition = Field(
+        default_factory=dict, json_schema_extra={"template": TASK_DEFINITION}
+    )
+    task_run_request: TaskRunRequest = Field(
+        default_factory=dict, json_schema_extra={"template": TASK_RUN_REQUEST}
+    )
+    cluster: str | None = None
+    container_name: str | None = None
+    execution_role_arn: str | None = None
+    vpc_id: str | None = Field(default=None, title="VPC ID")
+    network_configuration: dict[str, Any] = Field(default_factory=dict)
+    configure_cloudwatch_logs: bool | None = None
+    cloudwatch_logs_options: dict[str, str] = Field(default_factory=dict)
+    cloudwatch_logs_prefix: str | None = None
+    task_start_timeout_seconds: float | None = Field(default=None, gt=0)
+    timeout: float | None = Field(default=None, ge=0)
+    grace_seconds: float | None = Field(default=None, ge=0)
+    auto_deregister_task_definition: bool = False
+    match_latest_revision_in_family: bool = False
+
+    started_by: Annotated[str | None, _Hidden] = None
+    """`startedBy` of the task, by which the task of a run is found: `pp/<run id>/<attempt>`."""
+    region: Annotated[str | None, _Hidden] = None
+    """The region as it was when the job was completed."""
+    log_place: Annotated[dict[str, str], _Hidden] = Field(default_factory=dict)
+    """`log_group` and `log_prefix` of the container's output, if it is in CloudWatch."""
+    definition_hash: Annotated[str | None, _Hidden] = None
+    """Hash of the task definition, if it is one that we registered."""
+    is_complete: Annotated[bool, _Hidden] = False
+
+    @field_validator("aws_credentials")
+    @classmethod
+    def _is_a_reference(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value and block_ref(value) is None:
+            raise ValueError("name a credentials block; credentials are not written into a template")
+        return value or None
+
+    @field_validator(
+        "task_definition",
+        "task_run_request",
+        "network_configuration",
+        "cloudwatch_logs_options",
+        "log_place",
+        mode="before",
+    )
+    @classmethod
+    def _none_is_empty(cls, value: object) -> object:
+        return {} if value is None else value
+
+    @field_validator("auto_deregister_task_definition", "match_latest_revision_in_family", mode="before")
+    @classmethod
+    def _none_is_false(cls, value: object) -> object:
+        return False if value is None else value
+
+    @model_validator(mode="after")
+    def _can_be_asked_for(self) -> Self:
+        if not self.is_complete:
+            self._refuse_secrets()
+            ecs_request.check(self)
+        return self
+
+    def _refuse_secrets(self) -> None:
+        sections = {"task_definition": self.task_definition, "task_run_request": self.task_run_request}
+        if found := find_secret_refs(sections):
+            path = ".".join(map(str, found[0][0]))
+            raise ValueError(f"{path}: ECS would show this secret; use `secrets`, with the ARN of a secret")
+
+    def prepare_for_flow_run(
+        self,
+        flow_run: FlowRunInfo,
+        deployment: DeploymentInfo | None = None,
+        flow: FlowInfo | None = None,
+        work_pool: WorkPoolInfo | None = None,
+    ) -> None:
+        """Fill in what depends on the run, its `startedBy` and the family among it."""
+        super().prepare_for_flow_run(flow_run, deployment, flow, work_pool)
+        self.started_by = ecs_request.started_by(flow_run.id, flow_run.attempt)
+        name = flow.name if flow else deployment.flow_name if deployment else None
+        if name and not self.task_definition.get("family"):
+            self.task_definition = {**self.task_definition, "family": ecs_request.family_name(name)}
+
+    @property
+    def credential_block_id(self) -> str | None:
+        """The block that the clients are opened with; `None` for the service's own identity."""
+        return block_ref(self.aws_credentials) if self.aws_credentials else None
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about what was asked for and is not done."""
+        return [f"{name} has no effect: {why}" for name, why in IGNORED.items() if getattr(self, name)]
+
+    def task_definition_request(self, region: str) -> dict[str, JsonValue]:
+        """Return the body of RegisterTaskDefinition, family and hash included."""
+        return ecs_request.definition_request(self, region)[0]
+
+    def run_task_request(self, key: str) -> dict[str, JsonValue]:
+        """Return the body of RunTask under a key; the same for the same job, whoever asks and whenever."""
+        return ecs_request.run_task_request(self, key)
