@@ -3,33 +3,48 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 if TYPE_CHECKING:
     from push_pools.ports import App
     from push_pools.settings import Settings
 
-_PLAIN: dict[str, Any] = {
+PLAIN: Final[dict[str, Any]] = {
     "add_completion": False,
     "rich_markup_mode": None,
     "pretty_exceptions_enable": False,
-    "context_settings": {"help_option_names": ["-h", "--help"]},
+    "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": 100},
 }
+"""What all of our groups are made with: plain help, because rich takes as long to load as everything else together."""
+
+
+class SuggestingGroup(TyperGroup):
+    """A group whose answer to a mistyped command is the nearest one."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(known)}"
+            ctx.fail(f"there is no command {args[0]!r}; {hint}")
+        return super().resolve_command(ctx, args)
 
 
 def noun(help_: str) -> typer.Typer:
     """Return a group of commands; the sentence is its help."""
-    return typer.Typer(help=help_, no_args_is_help=True, **_PLAIN)
+    return typer.Typer(cls=SuggestingGroup, help=help_, no_args_is_help=True, **PLAIN)
 
 
 def verb() -> typer.Typer:
     """Return what holds a single command, which then needs no name of its own."""
-    return typer.Typer(**_PLAIN)
+    return typer.Typer(**PLAIN)
 
 
 def settings() -> Settings:

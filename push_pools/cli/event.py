@@ -120,9 +120,7 @@ def _answer(outgoing: Outgoing, home: App) -> dict[str, Any]:
         from push_pools.domain.events import identity
         from push_pools.domain.runs import run_id
 
-        answer["identity"] = identity(
-            event, envelope_id=outgoing.parsed.envelope_id, received_at=home.clock.now()
-        )
+        answer["identity"] = identity(event, envelope_id=outgoing.parsed.envelope_id, received_at=home.clock.now())
         try:
             answer["run_id"] = str(run_id(_namespace(event, home), answer["identity"]))
         except PushPoolsError as error:

@@ -81,9 +81,7 @@ def _list(home: App, where: RunFilter, limit: int) -> list[FlowRun]:
     return found
 
 
-def _filter(
-    home: App, states: list[str], deployment: str | None, pool: str | None, since: str | None
-) -> RunFilter:
+def _filter(home: App, states: list[str], deployment: str | None, pool: str | None, since: str | None) -> RunFilter:
     from push_pools.cli.inputs import since as since_time
     from push_pools.ports import RunFilter
     from push_pools.services.catalogue import find_deployment
@@ -101,7 +99,11 @@ def _state(text: str) -> str:
     from push_pools.domain.states import STATE_TYPES, StateType
 
     known = {**{type_.casefold(): str(type_) for type_ in StateType}, **{name: name for name in STATE_TYPES}}
-    known = {**{name.casefold(): name for name in STATE_TYPES}, **known, **{str(type_): str(type_) for type_ in StateType}}
+    known = {
+        **{name.casefold(): name for name in STATE_TYPES},
+        **known,
+        **{str(type_): str(type_) for type_ in StateType},
+    }
     found = known.get(text) or known.get(text.casefold())
     if found is None:
         raise typer.BadParameter(f"--state {text!r} is no state; {did_you_mean(text, STATE_TYPES)}")

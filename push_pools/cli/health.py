@@ -59,7 +59,7 @@ def health_endpoint(server: EmbeddedServer, port: int, tick_seconds: float) -> I
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the library's
+        def log_message(self, format: str, *args: object) -> None:
             """Say nothing: probes come every few seconds."""
 
     listener = _listen(port, Handler)

@@ -5,7 +5,6 @@ Nothing is imported here that `push-pools --help` does not need; the nouns are l
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -13,7 +12,8 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+
+from push_pools.cli.base import PLAIN, SuggestingGroup
 
 UsageError: Final = typer.BadParameter.__bases__[0]
 """Raised by typer for a command line that cannot be read; typer has no public name for it."""
@@ -47,7 +47,7 @@ COMMANDS: Final = {
 }
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(SuggestingGroup):
     """A group that knows its commands from a table and imports only the one that is used."""
 
     def list_commands(self, ctx: Any) -> list[str]:
@@ -66,20 +66,11 @@ class LazyGroup(TyperGroup):
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items() if not entry.hidden])
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            close = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "see `push-pools --help`"
-            ctx.fail(f"there is no command {args[0]!r}; {hint}")
-        return super().resolve_command(ctx, args)
-
 
 app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    **{**PLAIN, "add_completion": True},
 )
 
 
@@ -99,8 +90,9 @@ def root(
 ) -> None:
     """Turn scheduled runs into exactly one container job per attempt, on clouds that you own, without a worker.
 
-    Everything is kept in the home directory, PUSH_POOLS_HOME (default: ~/.push-pools). Begin with
-    `push-pools demo`, then `push-pools deploy` and `push-pools serve`.
+    \b
+    Everything is kept in the home directory PUSH_POOLS_HOME, by default ~/.push-pools.
+    Begin with `push-pools demo`; then `push-pools deploy FILE` and `push-pools serve`.
     """
 
 
@@ -149,10 +141,10 @@ def _usage(error: Any) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         typer.echo(error.format_message())
         return 0
-    path = error.ctx.command_path if error.ctx is not None else "push-pools"
-    text = " ".join(error.format_message().split())
-    hint = "" if "--help" in text else f" (see `{path} --help`)"
-    return _say([f"{text.rstrip('.')}{hint}"], 2)
+    text = " ".join(str(error.message if error.ctx is None else error.format_message()).split()).rstrip(".")
+    if error.ctx is None or "--help" in text:
+        return _say([text], 2)
+    return _say([f"{text} (see `{error.ctx.command_path} --help`)"], 2)
 
 
 def _sentences(error: Exception) -> Sequence[str]:

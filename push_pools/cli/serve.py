@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -29,18 +29,14 @@ dev_app = verb()
 LOOK_SECONDS: Final = 0.05
 """How often a server that shows its runs looks whether it is told to stop."""
 
-UntilIdle = Annotated[
-    bool, typer.Option("--until-idle", help="Exit when no due run, message or active job is left.")
-]
+UntilIdle = Annotated[bool, typer.Option("--until-idle", help="Exit when no due run, message or active job is left.")]
 For = Annotated[
     str | None, typer.Option("--for", help="With --until-idle: exit 1 when it takes longer than this, such as 60s.")
 ]
-Port = Annotated[
-    int, typer.Option(min=0, max=65535, help="Answer http://127.0.0.1:PORT/health; 0 answers nothing.")
-]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Answer http://127.0.0.1:PORT/health; 0 answers nothing.")]
 
 
-class Stopped(Exception):  # noqa: N818 - not an error
+class Stopped(Exception):
     """Somebody told the server to stop."""
 
 
@@ -88,7 +84,11 @@ def dev(until_idle: UntilIdle = False, for_: For = None, port: Port = 0) -> None
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     handler.setLevel(logging.WARNING)
-    with logging_to(handler), running(port) as (server, home), RunsView(home.app, title=str(home.settings.home)) as view:
+    with (
+        logging_to(handler),
+        running(port) as (server, home),
+        RunsView(home.app, title=str(home.settings.home)) as view,
+    ):
         is_idle = wait(server, ending, view.update)
     _finish(is_idle)
 
@@ -105,19 +105,10 @@ def running(port: int = 0) -> Iterator[tuple[EmbeddedServer, Embedded]]:
     """Serve the home of this environment for a while."""
     from push_pools.bootstrap import embedded
     from push_pools.server.embedded import EmbeddedServer
-    from push_pools.server.home import HomeLock
 
     given = settings()
     with embedded(given) as home:
-        server = EmbeddedServer(
-            home.app,
-            home.queue,
-            home.file,
-            HomeLock(given.home),
-            workers=given.workers,
-            sweep_seconds=given.sweep_seconds,
-            tick_seconds=given.tick_seconds,
-        )
+        server = EmbeddedServer(home)
         server.start()
         try:
             with health_endpoint(server, port, given.tick_seconds):
@@ -148,7 +139,7 @@ def wait(server: EmbeddedServer, ending: Ending, every: Callable[[], None]) -> b
 def stop_signals() -> Iterator[threading.Event]:
     """Turn the first SIGTERM or SIGINT into an event; the second does what it always does."""
     stop = threading.Event()
-    before = {}
+    before: dict[int, Any] = {}
 
     def told(number: int, frame: object) -> None:
         stop.set()

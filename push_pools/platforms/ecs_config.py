@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, JsonValue, PositiveInt, field_validator, 
 from pydantic.json_schema import SkipJsonSchema
 
 from push_pools.credentials.aws import AwsCredentials
+from push_pools.domain.errors import InvalidJobVariables
 from push_pools.domain.jobs import (
     BaseJobConfiguration,
     BaseVariables,
@@ -19,7 +20,7 @@ from push_pools.domain.jobs import (
 from push_pools.domain.secrets import find_secret_refs
 from push_pools.domain.templates import block_ref
 from push_pools.platforms import ecs_request
-from push_pools.platforms.ecs_request import TaskDefinition, TaskRunRequest
+from push_pools.platforms.ecs_definition import family_name
 
 LaunchType = Literal["FARGATE", "EC2", "EXTERNAL", "FARGATE_SPOT"]
 
@@ -66,7 +67,7 @@ IGNORED = {
 class CapacityProvider(BaseModel):
     """One capacity provider of a strategy."""
 
-    capacityProvider: str  # noqa: N815 - the name that ECS gives it
+    capacityProvider: str
     weight: int = Field(default=0, ge=0, le=1000)
     base: int = Field(default=0, ge=0, le=100_000)
 
@@ -134,7 +135,8 @@ class EcsVariables(BaseVariables):
     vpc_id: str | None = Field(
         default=None,
         title="VPC ID",
-        description="The VPC whose subnets tasks run in, if `network_configuration` names none; by default the default VPC.",
+        description="The VPC in whose subnets tasks run, unless `network_configuration` names some; by default the "
+        "default VPC.",
     )
     network_configuration: dict[str, Any] = Field(
         default_factory=dict,
@@ -178,9 +180,6 @@ class EcsVariables(BaseVariables):
     )
 
 
-_Hidden = SkipJsonSchema()
-
-
 class EcsJobConfiguration(BaseJobConfiguration):
     """One ECS task: the sections of its requests, and what is needed to complete them.
 
@@ -191,12 +190,8 @@ class EcsJobConfiguration(BaseJobConfiguration):
     block_fields: ClassVar[frozenset[str]] = frozenset({"aws_credentials"})
 
     aws_credentials: dict[str, Any] | None = Field(default=None)
-    task_definition: TaskDefinition = Field(
-        default_factory=dict, json_schema_extra={"template": TASK_DEFINITION}
-    )
-    task_run_request: TaskRunRequest = Field(
-        default_factory=dict, json_schema_extra={"template": TASK_RUN_REQUEST}
-    )
+    task_definition: dict[str, Any] = Field(default_factory=dict, json_schema_extra={"template": TASK_DEFINITION})
+    task_run_request: dict[str, Any] = Field(default_factory=dict, json_schema_extra={"template": TASK_RUN_REQUEST})
     cluster: str | None = None
     container_name: str | None = None
     execution_role_arn: str | None = None
@@ -211,15 +206,15 @@ class EcsJobConfiguration(BaseJobConfiguration):
     auto_deregister_task_definition: bool = False
     match_latest_revision_in_family: bool = False
 
-    started_by: Annotated[str | None, _Hidden] = None
+    started_by: Annotated[str | None, SkipJsonSchema()] = None
     """`startedBy` of the task, by which the task of a run is found: `pp/<run id>/<attempt>`."""
-    region: Annotated[str | None, _Hidden] = None
+    region: Annotated[str | None, SkipJsonSchema()] = None
     """The region as it was when the job was completed."""
-    log_place: Annotated[dict[str, str], _Hidden] = Field(default_factory=dict)
+    log_place: Annotated[dict[str, str], SkipJsonSchema()] = Field(default_factory=dict)
     """`log_group` and `log_prefix` of the container's output, if it is in CloudWatch."""
-    definition_hash: Annotated[str | None, _Hidden] = None
+    definition_hash: Annotated[str | None, SkipJsonSchema()] = None
     """Hash of the task definition, if it is one that we registered."""
-    is_complete: Annotated[bool, _Hidden] = False
+    is_complete: Annotated[bool, SkipJsonSchema()] = False
 
     @field_validator("aws_credentials")
     @classmethod
@@ -256,7 +251,7 @@ class EcsJobConfiguration(BaseJobConfiguration):
         sections = {"task_definition": self.task_definition, "task_run_request": self.task_run_request}
         if found := find_secret_refs(sections):
             path = ".".join(map(str, found[0][0]))
-            raise ValueError(f"{path}: ECS would show this secret; use `secrets`, with the ARN of a secret")
+            raise InvalidJobVariables([f"{path}: ECS would show this secret; use `secrets`, with the ARN of a secret"])
 
     def prepare_for_flow_run(
         self,
@@ -270,7 +265,7 @@ class EcsJobConfiguration(BaseJobConfiguration):
         self.started_by = ecs_request.started_by(flow_run.id, flow_run.attempt)
         name = flow.name if flow else deployment.flow_name if deployment else None
         if name and not self.task_definition.get("family"):
-            self.task_definition = {**self.task_definition, "family": ecs_request.family_name(name)}
+            self.task_definition = {**self.task_definition, "family": family_name(name)}
 
     @property
     def credential_block_id(self) -> str | None:
@@ -281,10 +276,6 @@ class EcsJobConfiguration(BaseJobConfiguration):
     def notes(self) -> list[str]:
         """Sentences about what was asked for and is not done."""
         return [f"{name} has no effect: {why}" for name, why in IGNORED.items() if getattr(self, name)]
-
-    def task_definition_request(self, region: str) -> dict[str, JsonValue]:
-        """Return the body of RegisterTaskDefinition, family and hash included."""
-        return ecs_request.definition_request(self, region)[0]
 
     def run_task_request(self, key: str) -> dict[str, JsonValue]:
         """Return the body of RunTask under a key; the same for the same job, whoever asks and whenever."""

@@ -241,6 +241,8 @@ def _unanswered(error: Exception, uncertain: type[PlatformError]) -> PlatformErr
             return JobRejected(TYPE, text, codes=["ParamValidation", name])
         case boto.ConnectTimeoutError() | boto.EndpointConnectionError() | boto.ProxyConnectionError():
             return PlatformUnavailable(TYPE, str(error), codes=["ConnectFailed", name])
-        case boto.InvalidEndpointDiscoveryConfigurationError() | boto.InvalidRegionError() | boto.UnknownEndpointError():
+        case (
+            boto.InvalidEndpointDiscoveryConfigurationError() | boto.InvalidRegionError() | boto.UnknownEndpointError()
+        ):
             return JobRejected(TYPE, str(error), codes=["NoRegion", name])
     return uncertain(TYPE, str(error), codes=["NoAnswer", name])

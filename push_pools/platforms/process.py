@@ -21,8 +21,13 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue
 
-from push_pools.domain.errors import InvalidJobVariables, JobRejected, PlatformMissing, PlatformUnavailable
-from push_pools.domain.errors import SubmissionUncertain
+from push_pools.domain.errors import (
+    InvalidJobVariables,
+    JobRejected,
+    PlatformMissing,
+    PlatformUnavailable,
+    SubmissionUncertain,
+)
 from push_pools.domain.jobs import BaseJobConfiguration, BaseVariables
 from push_pools.domain.runs import JobHandle
 from push_pools.domain.states import JobStatus, Observation
@@ -218,7 +223,7 @@ class ProcessPlatform:
             return argv
         paths = job.env.get("PATH", self._env.get("PATH")) or ""
         programs = (f"{directory}/{argv[0]}" for directory in paths.split(":") if directory.startswith("/"))
-        found = next((path for path in programs if os.access(path, os.X_OK) and not os.path.isdir(path)), argv[0])
+        found = next((path for path in programs if os.access(path, os.X_OK) and not Path(path).is_dir()), argv[0])
         return [found, *argv[1:]]
 
     def _wait_for_note(self, directory: JobDirectory, deadline: float) -> Note | None:
@@ -555,5 +560,3 @@ def _whole_characters(data: bytes) -> int:
         if data[-back] & 0xC0 == 0xC0:
             return len(data) - back
     return len(data)
-
-

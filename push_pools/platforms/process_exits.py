@@ -92,23 +92,24 @@ class ExitWatcher:
     # -- the thread
 
     def _start(self) -> bool:
-        if self._thread is not None or self._is_closed:
-            return not self._is_closed
+        """Start the thread, if there is none yet, and return whether there is one."""
         with self._lock:
-            if self._thread is not None or self._is_closed:
-                return not self._is_closed
-            self._selector = selectors.DefaultSelector()
-            self._wake_read, self._wake_write = os.pipe()
-            os.set_blocking(self._wake_write, False)
-            self._selector.register(self._wake_read, selectors.EVENT_READ)
-            thread = threading.Thread(target=self._run, name="push-pools-process-exits", daemon=True)
-            try:
-                thread.start()
-            except RuntimeError as error:
-                self._let_go()
-                raise OSError(str(error)) from error
-            self._thread = thread
-        return True
+            if self._thread is None and not self._is_closed:
+                self._selector = selectors.DefaultSelector()
+                self._wake_read, self._wake_write = os.pipe()
+                os.set_blocking(self._wake_write, False)
+                self._selector.register(self._wake_read, selectors.EVENT_READ)
+                self._thread = self._started()
+            return not self._is_closed
+
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name="push-pools-process-exits", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self._let_go()
+            raise OSError(str(error)) from error
+        return thread
 
     def _wake(self) -> None:
         with suppress(OSError):  # Full means that it wakes anyway; closed, that nobody listens.

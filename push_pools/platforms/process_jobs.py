@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Iterator
 
 NOT_STARTED = "not-started"

@@ -20,12 +20,13 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from push_pools.platforms.process_exits import ExitWatcher
 from push_pools.platforms.process_jobs import has_process_table, start_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+    from push_pools.platforms.process_exits import ExitWatcher
 
 SHELL = shutil.which("sh", path="/bin:/usr/bin") or "/bin/sh"
 ENV_PROGRAM = "/usr/bin/env"
@@ -246,9 +247,7 @@ class Wrappers:
 # -- what a wrapper is told ----------------------------------------------------
 
 
-def script_for(
-    directory: Path, cwd: str, identity: str, argv: Sequence[str], env: Mapping[str, str | None]
-) -> bytes:
+def script_for(directory: Path, cwd: str, identity: str, argv: Sequence[str], env: Mapping[str, str | None]) -> bytes:
     """Return the lines that have a wrapper start a job."""
     by_shell = {name: value for name, value in env.items() if _is_plain(name)}
     lines = [f"unset {n}" if v is None else f"export {n}={shlex.quote(v)}" for n, v in by_shell.items()]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from push_pools.domain.errors import JobRejected, NothingStarted, PlatformUnavailable
 from push_pools.domain.failures import LONGEST_REASON, ROWS, explain, explain_error, explain_observation, row_of
 from push_pools.domain.states import FailureClass, JobStatus, Observation, State, StateType
@@ -113,7 +114,12 @@ CASES = [
     init("init-throttled", "quota", True, "failed to fetch secret: ThrottlingException: Rate exceeded"),
     init("init-denied", "permission", False, "AccessDeniedException: User is not authorized to perform secretsmanager"),
     init("init-missing", "configuration", False, "Secrets Manager can't find the specified secret."),
-    init("init-missing", "configuration", False, "failed to validate logger args: The specified log group does not exist."),
+    init(
+        "init-missing",
+        "configuration",
+        False,
+        "failed to validate logger args: The specified log group does not exist.",
+    ),
     init("init-network", "network", True, "RequestError: send request failed: dial tcp 1.2.3.4:443: i/o timeout"),
     init("init", "platform", True, "execution resource retrieval failed"),
     ecs(
@@ -135,7 +141,14 @@ CASES = [
     ecs("capacity", "capacity", True, "RESOURCE:MEMORY", reason="RESOURCE:MEMORY"),
     ecs("capacity", "capacity", True, "AGENT", reason="AGENT"),
     ecs("capacity", "capacity", True, "CapacityUnavailable", reason="Capacity is unavailable at this time."),
-    ecs("capacity", "capacity", True, "NoContainerInstances", "InvalidParameterException", reason="No Container Instances"),
+    ecs(
+        "capacity",
+        "capacity",
+        True,
+        "NoContainerInstances",
+        "InvalidParameterException",
+        reason="No Container Instances",
+    ),
     ecs(
         "capacity-reason",
         "capacity",
@@ -148,7 +161,9 @@ CASES = [
     ecs("cluster", "configuration", False, "ClusterNotFoundException", reason="Cluster not found."),
     ecs("task-definition", "configuration", False, "TaskDefinitionInactive", "ClientException"),
     ecs("role", "permission", False, "ClientException", reason="ECS was unable to assume the role 'arn:x'"),
-    ecs("network", "configuration", False, "InvalidParameterException", reason="The subnet ID 'subnet-1' does not exist"),
+    ecs(
+        "network", "configuration", False, "InvalidParameterException", reason="The subnet ID 'subnet-1' does not exist"
+    ),
     ecs("size", "configuration", False, "ClientException", reason="No Fargate configuration exists for given values"),
     ecs("configuration", "configuration", False, "InvalidParameterException", reason="something is wrong"),
     ecs("configuration", "configuration", False, "PlatformUnknownException"),

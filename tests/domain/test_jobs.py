@@ -215,6 +215,14 @@ SCHEMA = template(
     marked={"type": "integer", "secret": True},
     registry={"anyOf": [{"$ref": "#/definitions/Registry"}, {"type": "null"}]},
     login={"$ref": "#/$defs/Login"},
+    sealed={"$ref": "#/$defs/Indirect", "writeOnly": True},
+    indirect={"$ref": "#/$defs/Indirect"},
+    store={
+        "anyOf": [
+            {"type": "object", "required": ["port"], "properties": {"port": {"type": "integer"}}},
+            {"type": "object", "required": ["host"], "properties": {"host": {"type": "string"}}},
+        ]
+    },
     volumes={
         "type": "array",
         "items": {"type": "object", "required": ["name"], "properties": {"size": {"type": "integer"}}},
@@ -235,11 +243,13 @@ SCHEMA["variables"]["definitions"] = {
     }
 }
 SCHEMA["variables"]["$defs"] = {
+    "Indirect": {"$ref": "#/$defs/Number"},
+    "Number": {"type": "integer"},
     "Login": {
         "type": "object",
         "secret_fields": ["key.*"],
         "properties": {"key": {"type": "object"}, "user": {"type": "string"}},
-    }
+    },
 }
 
 
@@ -263,6 +273,7 @@ def check(values: dict[str, Any], **options: Any) -> None:
         {"registry": "{{ blocks.docker.hub }}", "volumes": "{{ variables.volumes }}"},
         {"registry": {"url": "{{ variables.url }}", "password": "{{ blocks.secret.x }}"}},
         {"volumes": [{"name": "a", "size": "{{ variables.size }}"}]},
+        {"store": {"port": "{{ variables.port }}"}},
         {"registry": {"url": "x", "port": "{{ variables.port }}"}},
         {"token": SECRET, "hidden": SECRET.as_json()},
     ],
@@ -346,6 +357,7 @@ def test_a_long_value_and_a_long_schema_are_cut() -> None:
     [
         {"token": CANARY},
         {"hidden": CANARY},
+        {"sealed": CANARY},
         {"marked": CANARY},
         {"registry": {"url": 1, "password": CANARY}},
         {"registry": {"url": "x", "password": [CANARY]}},

@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint
 from typing import Any, cast
 
 import pytest
+
 from push_pools.domain.errors import NotFound, PlatformMissing
 from push_pools.platforms.registry import GROUP, EntryPointPlatforms
 from push_pools.ports import Platform, PlatformContext, Platforms
@@ -25,7 +26,9 @@ class FixedClock:
 
 
 def context() -> PlatformContext:
-    return PlatformContext(credentials=lambda block_id: block_id, settings={}, clock=FixedClock(), real_clock=FixedClock())
+    return PlatformContext(
+        credentials=lambda block_id: block_id, settings={}, clock=FixedClock(), real_clock=FixedClock()
+    )
 
 
 class Toy:
