@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from push_pools.clocks import SystemClock
+from push_pools.credentials import block_class
 from push_pools.domain.records import Timing
 from push_pools.platforms.registry import EntryPointPlatforms
 from push_pools.ports import App, PlatformContext
@@ -69,6 +70,7 @@ def open_embedded(
             store=SqliteStore(file),
             queue=queue,
             platforms=EntryPointPlatforms(context, extra=extra_platforms or {}),
+            block_types=block_class,
             vault=LocalVault(settings.home / "vault.key"),
             clock=movable,
             real_clock=real_clock,

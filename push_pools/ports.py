@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from pydantic import JsonValue
+    from pydantic import BaseModel, JsonValue
 
     from push_pools.domain.jobs import BaseJobConfiguration, BaseVariables
     from push_pools.domain.runs import FlowRun, JobHandle, Phase
@@ -460,6 +460,18 @@ class Vault(Protocol):
 # -- the whole -----------------------------------------------------------------
 
 
+class BlockTypes(Protocol):
+    """The block types of this installation."""
+
+    def __call__(self, type_slug: str, /) -> builtins.type[BaseModel]:
+        """Return the class that reads and checks blocks of a type.
+
+        Raises:
+            NotFound: There is no such type.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Invocation:
     """One call of a handler: who it is, and until when (real clock) it may work."""
@@ -476,6 +488,7 @@ class App:
     queue: Queue
     platforms: Platforms
     vault: Vault
+    block_types: BlockTypes
     clock: Clock
     real_clock: Clock
     timing: Timing = field(default_factory=Timing)

@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -72,3 +73,9 @@ def note_unless_served(what: str) -> None:
 
     if not is_served(settings().home):
         note(f"{what}: no server is running on this home; start `push-pools serve`")
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask whoever sits at a terminal; scripts mean what they say."""
+    if not yes and sys.stdin.isatty() and sys.stdout.isatty():
+        typer.confirm(question, abort=True)

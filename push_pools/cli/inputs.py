@@ -92,3 +92,42 @@ def read_text(path: str) -> str:
         raise InvalidInput(f"the file {path} cannot be read: {error.strerror}; give a path, or - for input") from None
     except UnicodeDecodeError:
         raise InvalidInput(f"the file {path} is not UTF-8 text; save it as UTF-8") from None
+
+
+def read_object(path: str, what: str) -> dict[str, Any]:
+    """Return the JSON or YAML object in a file. It may hold secrets, so an error shows nothing of it.
+
+    Raises:
+        InvalidInput: It cannot be read, or holds something else.
+    """
+    import yaml
+
+    from push_pools.domain.errors import InvalidInput
+
+    text = read_text(path)
+    where = "standard input" if path == "-" else f"the file {path}"
+    try:
+        value = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(text)
+    except json.JSONDecodeError as error:
+        raise InvalidInput(f"{where} is not JSON, at line {error.lineno} column {error.colno}; correct it") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f", at line {mark.line + 1} column {mark.column + 1}" if mark else ""
+        raise InvalidInput(f"{where} is neither JSON nor YAML{at}; correct it") from None
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise InvalidInput(f"{where} does not hold an object of names and values; {what} is one")
+    return value
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a text file.
+
+    Raises:
+        InvalidInput: It cannot be written.
+    """
+    from push_pools.domain.errors import InvalidInput
+
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"the file {path} cannot be written: {error.strerror}; give another path") from None

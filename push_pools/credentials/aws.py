@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from push_pools.credentials.aws_errors import credentials_error
+from push_pools.credentials.aws_errors import credentials_error, role_unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -124,11 +124,8 @@ class AwsCredentials(BaseModel):
         """
         try:
             _open(self).check()
-        except Exception as error:
-            known = credentials_error(error, platform)
-            if known is None:
-                raise
-            raise known from error
+        except Exception as error:  # Whatever it is, no request was made with the credentials.
+            raise (credentials_error(error, platform) or role_unreachable(error, platform)) from error
 
     @overload
     def client(self, service: Literal["ecs"], *, retries: bool, region: str | None = None) -> ECSClient: ...
@@ -153,6 +150,13 @@ class AwsCredentials(BaseModel):
     def session(self) -> boto3.Session:
         """Return the boto3 session. Opening clients from it is not safe in several threads; `client` is."""
         return _open(self).session
+
+    def identity(self) -> str:
+        """Return a short text that differs where the account may differ; nobody is asked, and it is no secret."""
+        # Keys of a role change by the hour, so only what lasts counts.
+        key = None if self.aws_session_token else self.aws_access_key_id
+        lasting = [self.assume_role_arn, key, self.profile_name or _open(self).session.profile_name]
+        return hashlib.sha256(json.dumps(lasting).encode()).hexdigest()[:8]
 
     def fingerprint(self) -> str:
         """Return a hash of the identity and of the environment variables that boto3 reads."""

@@ -241,15 +241,11 @@ class Config:
     path: str
     work_pools: tuple[WorkPoolSpec, ...] = ()
     deployments: tuple[DeploymentSpec, ...] = ()
-    project: str | None = None
+    owner: str | None = None
+    """What `--prune` knows the file by: its `project`, else its path. None if it owns nothing."""
     notes: tuple[str, ...] = ()
     """What the file says and nobody heeds, for the user to know."""
     places: Places = field(default_factory=Places, repr=False, compare=False)
-
-    @property
-    def owner(self) -> str:
-        """What `--prune` knows the file by."""
-        return self.project or self.path
 
     def invalid(self, problems: Iterable[Problem]) -> InvalidConfigFile:
         """Return the error for problems found in what the file asks for."""
@@ -295,7 +291,7 @@ def read_config(tree: object, places: Places, path: str) -> Config:
         path=path,
         work_pools=file.work_pools,
         deployments=file.deployments,
-        project=file.project,
+        owner=file.project or path,
         notes=tuple(f"{path}:{note}" for note in notes),
         places=places,
     )

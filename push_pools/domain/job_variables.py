@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import shlex
 from typing import TYPE_CHECKING, Any, Final
 
@@ -227,7 +228,7 @@ def _check_schema(variables: Mapping[str, Any]) -> None:
     from jsonschema import Draft202012Validator, SchemaError  # Slow to import, and seldom needed.
 
     try:
-        Draft202012Validator.check_schema(variables)
+        Draft202012Validator.check_schema(variables, format_checker=Draft202012Validator.FORMAT_CHECKER)
     except SchemaError as error:
         where = format_path(("variables", *error.absolute_path))
         raise InvalidTemplate(f"{where} is not a JSON schema: {error.message}") from error
@@ -307,6 +308,7 @@ def _bad_quoting(command: object) -> list[str]:
 
 def _breaking(values: Mapping[str, Any], schema: Mapping[str, Any], defaults: set[str], *, require: bool) -> list[str]:
     from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import UnknownType
     from referencing import Registry
     from referencing.exceptions import Unresolvable
 
@@ -318,7 +320,9 @@ def _breaking(values: Mapping[str, Any], schema: Mapping[str, Any], defaults: se
     try:
         errors = list(validator.iter_errors(_checked_values(values, schema, required)))
     except (Unresolvable, RecursionError) as error:
-        raise InvalidTemplate(f"the schema under variables has a $ref that leads nowhere: {error}") from error
+        raise InvalidTemplate("the schema under variables has a $ref that leads nowhere; correct it") from error
+    except (re.error, UnknownType) as error:
+        raise InvalidTemplate("the schema under variables has a pattern or a type that is none; correct it") from error
     return [sentence for error in errors for sentence in _sentences(error, schema)]
 
 

@@ -62,15 +62,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
 
 
-def problems_of(model: type[BaseModel], error: ValidationError) -> list[Problem]:
-    """Return the sentences of a validation error; what the user wrote is shown in part, and never at length."""
-    details = error.errors(include_url=False)
-    return [_problem(model, each) for each in details]
+def problems_of(model: type[BaseModel], error: ValidationError, *, show_values: bool = True) -> list[Problem]:
+    """Return the sentences of a validation error; values are shown in part, and not at all where they may be secret."""
+    return [_problem(model, each, show_values=show_values) for each in error.errors(include_url=False)]
 
 
-def _problem(model: type[BaseModel], details: ErrorDetails) -> Problem:
+def _problem(model: type[BaseModel], details: ErrorDetails, *, show_values: bool) -> Problem:
     path = tuple(part for part in details["loc"] if not _is_branch(part))
-    return Problem(path, _text(model, path, details), at_key=details["type"] == "extra_forbidden")
+    what = f"it is {shown(details['input'])}" if show_values else "the value, which is not shown, does not fit"
+    return Problem(path, _text(model, path, details, what), at_key=details["type"] == "extra_forbidden")
 
 
 def _is_branch(part: str | int) -> bool:
@@ -81,7 +81,7 @@ def _is_branch(part: str | int) -> bool:
 _BRANCHES = frozenset({"str", "int", "float", "bool", "nullable", "none", "list", "dict"})
 
 
-def _text(model: type[BaseModel], path: Path, details: ErrorDetails) -> str:
+def _text(model: type[BaseModel], path: Path, details: ErrorDetails, what: str) -> str:
     kind, context = details["type"], details.get("ctx", {})
     match kind:
         case "missing":
@@ -91,11 +91,11 @@ def _text(model: type[BaseModel], path: Path, details: ErrorDetails) -> str:
         case "value_error":
             return str(context["error"])
         case _ if kind in _EXPECTED:
-            return f"it is {shown(details['input'])}; {_EXPECTED[kind]}"
+            return f"{what}; {_EXPECTED[kind]}"
         case _ if kind in _BOUNDS:
-            return f"it is {shown(details['input'])}; {_BOUNDS[kind]} {_bound(context)}"
+            return f"{what}; {_BOUNDS[kind]} {_bound(context)}"
         case "literal_error" | "enum":
-            return f"it is {shown(details['input'])}; write {context['expected']}"
+            return f"{what}; write {context['expected']}"
     message = details["msg"]
     return message[:1].lower() + message[1:]
 

@@ -101,7 +101,7 @@ RULES: Final = (
     Rule(
         _VAGUE,
         Next.REJECTED,
-        r"task ?definition (was )?not found|unable to describe task definition",
+        r"task ?definition (was )?not found|unable to describe task definition|identifier is for",
         "TaskDefinitionNotFound",
         "task_definition_arn",
     ),

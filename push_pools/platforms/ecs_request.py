@@ -144,14 +144,14 @@ def check_overrides(overrides: Mapping[str, Any]) -> None:
     biggest = max(parts, key=lambda name: parts[name], default="overrides")
     raise InvalidJobVariables(
         [
-            f"command and env have {length} characters as JSON, and ECS takes {MAX_OVERRIDES}; the longest is {biggest} "
-            f"with {parts.get(biggest, length)}: keep it in S3 or in the image, or name it in `secrets`"
+            f"command and env have {length} characters as JSON, and ECS takes {MAX_OVERRIDES}; the longest is "
+            f"{biggest} with {parts.get(biggest, length)}: keep it in S3 or in the image, or name it in `secrets`"
         ]
     )
 
 
 def _lengths(overrides: Mapping[str, Any]) -> dict[str, int]:
-    parts = {}
+    parts: dict[str, int] = {}
     for each in containers(overrides, "containerOverrides"):
         parts["command"] = max(parts.get("command", 0), len(compact(each.get("command", []))))
         parts |= {f"env.{pair['name']}": len(compact(pair)) for pair in each.get("environment", [])}

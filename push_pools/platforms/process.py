@@ -37,6 +37,7 @@ from push_pools.platforms.process_wrappers import WrapperFailed, Wrappers, Wrapp
 from push_pools.ports import LogPage
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Callable, Mapping, Sequence
 
     from push_pools.domain.jobs import DeploymentInfo, FlowInfo, FlowRunInfo, WorkPoolInfo
@@ -110,18 +111,18 @@ class ProcessVariables(BaseVariables):
 class ProcessPlatform:
     """Runs jobs as processes of this machine; they outlive the server, and are found again by the next one."""
 
-    type: ClassVar = TYPE
-    description: ClassVar = "Runs each job as a process on the machine of the server. For development and small hosts."
-    documentation_url: ClassVar = "https://github.com/push-pools/push-pools/blob/main/docs/platforms.md"
-    logo_url: ClassVar = ""
-    job_configuration: ClassVar = ProcessJobConfiguration
-    job_configuration_variables: ClassVar = ProcessVariables
-    observe_batch: ClassVar = 1000
-    start_timeout_seconds: ClassVar = 30.0
-    key_is_used_up: ClassVar = False
-    forgets_keys: ClassVar = False
-    closes_before_repeat: ClassVar = False
-    needs_cleanup: ClassVar = False
+    type: ClassVar[str] = TYPE
+    description: ClassVar[str] = "Runs each job as a process of the server's machine, for development and small hosts."
+    documentation_url: ClassVar[str] = "https://github.com/push-pools/push-pools/blob/main/docs/platforms.md"
+    logo_url: ClassVar[str] = ""
+    job_configuration: ClassVar[builtins.type[BaseJobConfiguration]] = ProcessJobConfiguration
+    job_configuration_variables: ClassVar[builtins.type[BaseVariables] | None] = ProcessVariables
+    observe_batch: ClassVar[int] = 1000
+    start_timeout_seconds: ClassVar[float] = 30.0
+    key_is_used_up: ClassVar[bool] = False
+    forgets_keys: ClassVar[bool] = False
+    closes_before_repeat: ClassVar[bool] = False
+    needs_cleanup: ClassVar[bool] = False
 
     def __init__(self, context: PlatformContext, *, use_pidfd: bool | None = None, waiting: int = 1) -> None:
         home = context.settings.get("home")

@@ -19,7 +19,7 @@ trap : HUP INT TERM
 # job directory, working directory, identity of this wrapper, command...
 __pp_job() {
     cd -- "$2" || { echo no-working-dir; exit 72; }
-    unset OLDPWD
+    unset PWD OLDPWD
     # From here on the key is used: of all wrappers that are ever told to start it, one creates the file. It does so
     # before anything of the job runs. If it is killed before the text is in it, the file stays empty, and the free
     # lock says that nothing was, or will be, run.

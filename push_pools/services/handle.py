@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING
 
 from push_pools.domain.errors import NotFound
 from push_pools.domain.events import (
-    Admit,
     Chores,
-    RunStateChanged,
     ScheduledRun,
     Stop,
     Submit,
@@ -42,21 +40,24 @@ def handle_message(body: str, envelope_id: str, app: App, invocation: Invocation
         NotAllowed: A scheduled-run is for something paused; likewise.
     """
     parsed = parse_event(body, envelope_id=envelope_id)
-    match parsed.event:
-        case ScheduledRun() as event:
-            put_scheduled_run(event, app, envelope_id=parsed.envelope_id or envelope_id)
-        case Submit() as message:
-            _for_run(message.run_id, lambda: submit_run(message.run_id, app, invocation))
-        case Stop() as message:
-            _for_run(message.run_id, lambda: stop_run(message.run_id, app))
-        case Chores() as message:
-            _for_run(message.run_id, lambda: do_chores(message.run_id, app))
-        case Sweep() as message:
-            sweep(message.platform, app, shard=message.shard)
-        case Tick():
-            tick(app)
-        case Admit() | RunStateChanged():
-            log.info("message_ignored", extra={"type": parsed.event.type})
+    event = parsed.event
+    if isinstance(event, ScheduledRun):
+        put_scheduled_run(event, app, envelope_id=parsed.envelope_id or envelope_id)
+    elif isinstance(event, Submit):
+        run_id = event.run_id
+        _for_run(run_id, lambda: submit_run(run_id, app, invocation))
+    elif isinstance(event, Stop):
+        run_id = event.run_id
+        _for_run(run_id, lambda: stop_run(run_id, app))
+    elif isinstance(event, Chores):
+        run_id = event.run_id
+        _for_run(run_id, lambda: do_chores(run_id, app))
+    elif isinstance(event, Sweep):
+        sweep(event.platform, app, shard=event.shard)
+    elif isinstance(event, Tick):
+        tick(app)
+    else:
+        log.info("message_ignored", extra={"type": event.type})
 
 
 def _for_run(run_id: UUID, act: Callable[[], None]) -> None:

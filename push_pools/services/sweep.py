@@ -24,12 +24,12 @@ AGE_SHARE: Final = 60.0
 """A job is looked at every sixtieth of its age, at most every five minutes, and at every sweep while it is young."""
 
 
-def looks_now(run: FlowRun, now: datetime, every_seconds: float) -> bool:
+def looks_now(run: FlowRun, now: datetime, every_seconds: float | None) -> bool:
     """Whether a job is looked at in the sweep at `now`, when sweeps come every so often.
 
     A pure function of the job's age and id, so that nothing has to be written to spread the looks.
     """
-    if run.phase is Phase.STOPPING or run.job is None or run.job.submitted_at is None:
+    if every_seconds is None or run.phase is Phase.STOPPING or run.job is None or run.job.submitted_at is None:
         return True
     if run.wake_at is not None and run.wake_at <= now:
         return True  # Its deadline has passed.
@@ -41,8 +41,10 @@ def looks_now(run: FlowRun, now: datetime, every_seconds: float) -> bool:
     return int((age + offset) / interval) != int((age + offset - every_seconds) / interval)
 
 
-def sweep(platform: str, app: App, *, every_seconds: float = 0.0, shard: int | None = None) -> int:
+def sweep(platform: str, app: App, *, every_seconds: float | None = None, shard: int | None = None) -> int:
     """Look at the active jobs of a platform, in batches; return how many were asked about.
+
+    With `every_seconds`, old jobs are looked at less often than in every sweep; without it, all are.
 
     A batch that cannot be asked about now is left to the next sweep.
     """

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from uuid import UUID
 
@@ -146,6 +147,19 @@ def test_the_entries_for_secrets_are_not_part_of_the_template() -> None:
     assert "secret_env" not in default_base_job_template(Job)["variables"]["properties"]
 
 
+def test_the_examples_of_the_documentation_work() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "templates.md").read_text()
+    names: dict[str, Any] = {}
+    exec(compile(text.split("```python\n")[1].split("```")[0], "templates.md", "exec", dont_inherit=True), names)
+    validate_base_job_template(names["template"])
+    made = names["MyJobConfiguration"].from_template_and_values(names["template"], {"memory_request": 9})
+    made.prepare_for_flow_run(RUN)
+    assert (made.memory, made.labels["my-label"]) == ("9Mi", "1")
+    written = json.loads(text.split("```json\n")[1].split("```")[0])
+    validate_base_job_template(written)
+    validate_job_variables(written, {"image": "acme:1"})
+
+
 # -- checking templates --------------------------------------------------------
 
 
@@ -163,6 +177,7 @@ def test_the_entries_for_secrets_are_not_part_of_the_template() -> None:
         (template({"a": {"$ref": "#/x"}}), '"\\$ref" names a block by its id'),
         (template({"a": [{"b": {"$ref": None}}]}), '"\\$ref" names a block by its id'),
         (template({}, a={"type": "nonsense"}), "variables.properties.a.type is not a JSON schema"),
+        (template({}, a={"pattern": "("}), "variables.properties.a.pattern is not a JSON schema"),
         (template({}, a=7), "variables.properties.a is not a JSON schema"),
     ],
 )
@@ -286,7 +301,7 @@ def test_values_that_fit(values: dict[str, Any]) -> None:
     ("values", "expected"),
     [
         ({"cpus": 1}, "cpus: there is no such variable; did you mean 'cpu'?"),
-        ({"zzz.a": 1}, "zzz: there is no such variable; known: command, cpu, env, hidden, image, kind"),
+        ({"zzz.a": 1}, "zzz: there is no such variable; known: command, cpu, env, hidden, image, indirect"),
         ({"cpu": "lots"}, "cpu: 'lots' is not of type 'integer' (schema: {\"type\": \"integer\"})"),
         ({"cpu": "{{ a }}"}, "cpu: '{{ a }}' is not of type 'integer'"),
         ({"cpu": "{{ $A }}"}, "cpu: '{{ $A }}' is not of type 'integer'"),
@@ -312,6 +327,11 @@ def test_values_that_fit(values: dict[str, Any]) -> None:
             {"command": "a 'b"},
             "command: No closing quotation; close the quote, or write the command as a list of words",
         ),
+        ({"login": {"user": 1}}, "login.user: 1 is not of type 'string'"),
+        ({"login": 5}, "login: 5 is not of type 'object'"),
+        ({"indirect": "x"}, "indirect: 'x' is not of type 'integer'"),
+        ({"registry": {"url": 5}}, "registry.url: 5 is not of type 'string'"),
+        ({"store": {"port": "x"}}, "store: the object breaks 'anyOf'"),
         ({"command": [1]}, "command: the list breaks 'anyOf'"),
         ({"a.b": 1, "a.b.c": 2}, "a.b.c: 'b' is set to something that is not an object; set it only once"),
     ],
@@ -381,6 +401,12 @@ def test_a_schema_that_leads_nowhere_is_an_error_and_never_a_download(
     monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: pytest.fail("this is a download"))
     with pytest.raises(InvalidTemplate, match=r"has a \$ref that leads nowhere"):
         validate_job_variables(template({}, a={"$ref": ref}), {"a": 1})
+
+
+@pytest.mark.parametrize("field", [{"pattern": "("}, {"type": "nonsense"}])
+def test_a_schema_that_was_never_checked_is_an_error_of_the_template(field: dict[str, Any]) -> None:
+    with pytest.raises(InvalidTemplate, match="has a pattern or a type that is none"):
+        validate_job_variables(template({}, a=field), {"a": "x"})
 
 
 def test_a_schema_that_refers_to_itself_is_an_error() -> None:

@@ -141,6 +141,13 @@ def test_kept_keys_and_dropped_items() -> None:
     assert apply_values(template, {}) == {"l": [], "m": "x", "n": ""}
 
 
+def test_a_value_that_is_used_twice_is_copied_twice() -> None:
+    values = {"a": {"k": [1]}}
+    result = apply_values(["{{ a }}", "{{ a }}"], values)
+    scribble(result[0])
+    assert (result[1], values) == ({"k": [1]}, {"a": {"k": [1]}})
+
+
 @given(templates, tricky_values, st.booleans())
 def test_inputs_are_not_changed_and_the_result_shares_nothing(template: Any, values: Any, remove: bool) -> None:
     before = copy.deepcopy((template, values))
