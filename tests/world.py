@@ -100,6 +100,7 @@ class World:
             block_types=_no_blocks,
         )
         self._serial = 0
+        self._ticked = self.clock.seconds()
         self._in_handler = False
         self._catalogue()
 
@@ -203,10 +204,11 @@ class World:
         done = 0.0
         while done < seconds:
             self.advance(min(step, seconds - done))
-            before, done = done, done + step
+            done += step
             self.drain()
             self.sweep()
-            if int(before // 60) != int(done // 60):
+            if self.clock.seconds() - self._ticked >= self.app.timing.tick_seconds:
+                self._ticked = self.clock.seconds()
                 self.tick()
             self.drain()
 

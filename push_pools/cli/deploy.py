@@ -23,6 +23,7 @@ FILES: Final = ("push-pools.yaml", "push-pools.yml", "prefect.yaml")
 """What is read when no file is named, the first that is there."""
 SIGNS: Final = {"create": ("+", "green"), "update": ("~", "yellow"), "delete": ("-", "red"), "unchanged": ("=", "dim")}
 LONGEST_VALUE: Final = 60
+STDIN: Final = "standard input"
 
 
 @app.command()
@@ -49,6 +50,8 @@ def deploy(
     if name and every:
         raise typer.BadParameter("--name and --all contradict each other; give one")
     config = read_config(file)
+    if prune and config.owner is None:
+        raise typer.BadParameter("--prune needs a name for what the file owns; add project: NAME to it, or name a file")
     for sentence in config.notes:
         note(sentence)
     with opened() as home:
@@ -71,16 +74,13 @@ def read_config(file: str | None) -> Config:
     from push_pools.services.config_file import parse_config
 
     name = file or _default_file()
+    shown = STDIN if name == "-" else name
     beside = Path.cwd() if name == "-" else Path(name).absolute().parent
-    config = parse_config(
-        read_text(name),
-        "standard input" if name == "-" else name,
-        read_text=lambda other: (beside / other).read_text(encoding="utf-8"),
-    )
-    if config.owner == name:
-        # The same file is meant from wherever it is named; a file has no other name of its own.
-        config = dataclasses.replace(config, owner=str(Path(name).resolve()))
-    return config
+    config = parse_config(read_text(name), shown, read_text=lambda other: (beside / other).read_text(encoding="utf-8"))
+    if config.owner != shown:
+        return config
+    # A file without a project is known by its path, the same from wherever it is named; what is piped is by nothing.
+    return dataclasses.replace(config, owner=None if name == "-" else str(Path(name).resolve()))
 
 
 def _default_file() -> str:

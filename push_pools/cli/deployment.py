@@ -11,7 +11,6 @@ from push_pools.cli.base import confirm, noun, opened
 from push_pools.cli.flow_run import show_new_run
 from push_pools.cli.inputs import duration, instant, json_object, pairs
 from push_pools.cli.output import Format, Output, print_data, print_list, print_record, print_table, say
-from push_pools.cli.watch import watch_run
 
 if TYPE_CHECKING:
     from push_pools.domain.deployments import Deployment
@@ -72,9 +71,7 @@ def run(
             tags=tag or (),
             idempotency_key=idempotency_key,
         )
-        show_new_run(put.run, output, is_new=put.is_new)
-        if watch:
-            watch_run(home, put.run)
+        show_new_run(home, put.run, output, watch=watch, is_new=put.is_new)
 
 
 def _parameters(params: str | None, param: list[str] | None) -> dict[str, Any]:

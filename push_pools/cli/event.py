@@ -53,11 +53,11 @@ def send(
         for outgoing in good:
             home.queue.send(outgoing.body)
         answers = [_answer(outgoing, home) for outgoing in good]
-    if output is not Format.TABLE and not problems:
-        print_data(answers, output)
-    elif output is Format.TABLE:
+    if output is Format.TABLE:
         for answer in answers:
             say(_sentence(answer))
+    elif answers:
+        print_data(answers, output)
     if good:
         note_unless_served("the events wait" if len(good) > 1 else "the event waits")
     _refuse(problems, len(texts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -22,12 +22,15 @@ from push_pools.cli.output import (
     state_cell,
     time_text,
 )
-from push_pools.cli.watch import POLL_SECONDS, flush, watch_run
+from push_pools.cli.watch import POLL_SECONDS, flush, judge, wait_for_run, watch_run
 
 if TYPE_CHECKING:
     from push_pools.domain.runs import FlowRun
     from push_pools.ports import App, RunFilter
     from push_pools.services.explain import Story
+
+PAGE_RUNS: Final = 200
+"""How many runs are read at once."""
 
 app = noun("Flow runs: what was asked for, and what became of it.")
 
@@ -73,7 +76,7 @@ def _list(home: App, where: RunFilter, limit: int) -> list[FlowRun]:
     found: list[FlowRun] = []
     cursor = None
     while len(found) < limit:
-        page = home.store.runs(where, limit=min(limit - len(found), 200), cursor=cursor)
+        page = home.store.runs(where, limit=min(limit - len(found), PAGE_RUNS), cursor=cursor)
         found += page.runs
         cursor = page.cursor
         if cursor is None:
@@ -273,22 +276,29 @@ def retry(
 
     with opened() as home:
         run = retry_run(home, ref)
-        show_new_run(run, output)
-        if watch:
-            watch_run(home, run)
+        show_new_run(home, run, output, watch=watch)
 
 
-def show_new_run(run: FlowRun, output: Format, *, is_new: bool = True) -> None:
-    """Print a run that was just put, and say so when nobody is there to start it."""
-    if output is not Format.TABLE:
-        print_data(run.as_listed(), output)
-    elif is_new:
-        say(f"Put flow run {run.name!r} ({run.id}), due {time_text(run.scheduled_time)}.")
-    else:
-        say(f"Flow run {run.name!r} ({run.id}) was put before, under the same key: it is {run.state.name}.")
-    flush()
+def show_new_run(home: App, run: FlowRun, output: Format, *, watch: bool, is_new: bool = True) -> None:
+    """Print a run that was just put, say so when nobody is there to start it, and follow it if that is wanted."""
+    if output is Format.TABLE:
+        say(_put_sentence(run, is_new))
+        flush()
     if not run.is_final:
         note_unless_served(f"flow run {run.name!r} waits")
+    if watch and output is Format.TABLE:
+        watch_run(home, run)
+    elif output is not Format.TABLE:
+        run = wait_for_run(home, run) if watch else run
+        print_data(run.as_listed(), output)
+        if watch:
+            judge(run)
+
+
+def _put_sentence(run: FlowRun, is_new: bool) -> str:
+    if is_new:
+        return f"Put flow run {run.name!r} ({run.id}), due {time_text(run.scheduled_time)}."
+    return f"Flow run {run.name!r} ({run.id}) was put before, under the same key: it is {run.state.name}."
 
 
 @app.command()

@@ -23,8 +23,20 @@ STORY_LINES: Final = 12
 
 def watch_run(app: App, run: FlowRun) -> None:
     """Show a run until it is over; exit 1 unless it is Completed."""
-    last = _live(app, run) if is_terminal() else _lines(app, run)
-    if last.state.name != "Completed":
+    judge(_live(app, run) if is_terminal() else _lines(app, run))
+
+
+def wait_for_run(app: App, run: FlowRun) -> FlowRun:
+    """Wait until a run is over, show nothing, and return it."""
+    while not run.is_final:
+        time.sleep(POLL_SECONDS)
+        run = app.store.get_run(run.id)
+    return run
+
+
+def judge(run: FlowRun) -> None:
+    """Exit 1 unless the run is Completed."""
+    if run.state.name != "Completed":
         raise typer.Exit(1)
 
 

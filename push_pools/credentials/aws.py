@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
+import time
 from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
@@ -36,6 +38,8 @@ REFRESH_SECONDS: Final = 300
 """How long before its end an assumed role is assumed anew, while others go on with the old session."""
 REFRESH_NOW_SECONDS: Final = 60
 """How long before its end everybody waits for the new session."""
+KEPT_SECONDS: Final = 300.0
+"""How long clients that hold keys of a block are kept: decrypted secrets stay in memory no longer."""
 MAX_OPEN: Final = 64
 """How many identities keep their clients open; the least recently used one is closed first."""
 
@@ -112,7 +116,7 @@ class AwsCredentials(BaseModel):
         return bool(data.get("aws_secret_access_key")) and not data.get("aws_session_token")
 
     def region(self) -> str | None:
-        """Return the region of the clients: the block's, the profile's or the environment's."""
+        """Return the region of the clients: the block's, else the environment's, else the profile's."""
         return self.region_name or _open(self).region
 
     def check(self, platform: str) -> None:
@@ -176,11 +180,16 @@ class _Opened:
 
     def __init__(self, block: AwsCredentials) -> None:
         self._parameters = block.aws_client_parameters
+        self._until = time.monotonic() + KEPT_SECONDS if block.aws_secret_access_key else math.inf
         self._lock = threading.RLock()
         self._clients: dict[tuple[str, bool, str | None], Any] = {}
         self.session = _session(block)
         # boto3 itself reads only AWS_DEFAULT_REGION; containers of AWS set AWS_REGION.
         self.region: str | None = self.session.region_name or os.environ.get("AWS_REGION")
+
+    def is_spent(self) -> bool:
+        """Whether it held a secret for as long as it may."""
+        return time.monotonic() > self._until
 
     def check(self) -> None:
         from botocore.exceptions import NoCredentialsError
@@ -226,6 +235,8 @@ _OPEN_LOCK = threading.Lock()
 def _open(block: AwsCredentials) -> _Opened:
     key = block.fingerprint()
     with _OPEN_LOCK:
+        for spent in [other for other, opened in _OPEN.items() if opened.is_spent()]:
+            del _OPEN[spent]
         if key not in _OPEN:
             _OPEN[key] = _Opened(block)
             while len(_OPEN) > MAX_OPEN:

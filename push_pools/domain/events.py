@@ -326,7 +326,7 @@ def _parse_slowly(text: str | bytes, envelope_id: str | None) -> ParsedEvent:
     payload, envelope_id = _unwrap(_load(text), envelope_id)
     _check_type(payload)
     model = _MODELS[payload["type"]]
-    if "version" in payload and (payload["version"] != 1 or isinstance(payload["version"], bool)):
+    if payload.get("version", 1) != 1:
         raise InvalidEvent(
             f"the event has version {_shown(payload['version'])}, and this release reads version 1; "
             f"write 1, or upgrade push_pools"

@@ -110,6 +110,35 @@ FIRST_ROWS: Final = (
 )
 """Rows that come before those of a platform."""
 
+_LOCAL = "process"
+PROCESS_ROWS: Final = (
+    Row(
+        "process/wrapper-died",
+        FailureClass.KILLED,
+        "the job was killed, or its machine restarted: {reason}",
+        "it is tried again; look for who or what kills processes there, such as a lack of memory",
+        platform=_LOCAL,
+        codes={"wrapper-died"},
+    ),
+    Row(
+        "process/no-room",
+        FailureClass.CAPACITY,
+        "this machine has no room for the job now: {reason}",
+        "it is tried again; give the pool a concurrency limit",
+        platform=_LOCAL,
+        codes={"EAGAIN", "ENOMEM", "EMFILE", "ENFILE", "ENOSPC", "EDQUOT"},
+    ),
+    Row(
+        "process/not-allowed",
+        FailureClass.PERMISSION,
+        "this machine does not allow it: {reason}",
+        "make the home directory writable for the user of the service",
+        platform=_LOCAL,
+        codes={"EACCES", "EPERM", "EROFS"},
+    ),
+)
+"""What local processes meet; their exit codes and signals are the generic rows."""
+
 GENERIC_ROWS: Final = (
     Row(
         "no-credentials",

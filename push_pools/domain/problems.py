@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -68,17 +69,20 @@ def problems_of(model: type[BaseModel], error: ValidationError, *, show_values: 
 
 
 def _problem(model: type[BaseModel], details: ErrorDetails, *, show_values: bool) -> Problem:
-    path = tuple(part for part in details["loc"] if not _is_branch(part))
+    path = tuple(details["loc"])
+    is_key = details["type"] == "extra_forbidden"
+    if not is_key:
+        path = tuple(part for part in path if not _is_branch(part))
     what = f"it is {shown(details['input'])}" if show_values else "the value, which is not shown, does not fit"
-    return Problem(path, _text(model, path, details, what), at_key=details["type"] == "extra_forbidden")
+    return Problem(path, _text(model, path, details, what), at_key=is_key)
 
 
 def _is_branch(part: str | int) -> bool:
-    """Whether pydantic added the part to name a branch of a union; our keys never look like that."""
-    return isinstance(part, str) and ("[" in part or part in _BRANCHES)
+    """Whether pydantic added the part to name a branch of a union."""
+    return isinstance(part, str) and _BRANCH.fullmatch(part) is not None
 
 
-_BRANCHES = frozenset({"str", "int", "float", "bool", "nullable", "none", "list", "dict"})
+_BRANCH = re.compile(r"str|int|float|bool|(list|dict|tuple|set|constrained-[a-z]+|function-[a-z]+)(\[.*\])?")
 
 
 def _text(model: type[BaseModel], path: Path, details: ErrorDetails, what: str) -> str:
@@ -159,8 +163,8 @@ def shown(value: object) -> str:
 def _keys(model: type[BaseModel], path: Path) -> list[str]:
     """Return the keys that the model at a path inside a model takes."""
     for part in path:
-        inner = None if isinstance(part, int) else _model_in(model.model_fields[part].annotation)
-        model = inner or model
+        field = model.model_fields.get(str(part))
+        model = (_model_in(field.annotation) if field else None) or model
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -24,7 +24,14 @@ from push_pools.domain.errors import (
 from push_pools.domain.runs import JobHandle
 from push_pools.platforms.ecs_config import EcsJobConfiguration, EcsVariables
 from push_pools.platforms.ecs_definition import build_definition, main_container
-from push_pools.platforms.ecs_errors import TYPE, nothing_started, ours_from, prepare_error, submit_error
+from push_pools.platforms.ecs_errors import (
+    TYPE,
+    nothing_started,
+    ours_from,
+    prepare_error,
+    resource_ids,
+    submit_error,
+)
 from push_pools.platforms.ecs_jobs import EcsJobs
 from push_pools.platforms.ecs_network import Networks
 from push_pools.platforms.ecs_observe import run_of
@@ -37,7 +44,7 @@ if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
     from pydantic import JsonValue
 
-    from push_pools.domain.jobs import BaseJobConfiguration
+    from push_pools.domain.jobs import BaseJobConfiguration, BaseVariables
     from push_pools.domain.states import Observation
     from push_pools.ports import LogPage, Memo, PlatformContext
 
@@ -54,8 +61,8 @@ class EcsPlatform:
     description: ClassVar[str] = "Run each flow run as a task on Amazon ECS, on Fargate or on EC2. No worker is needed."
     documentation_url: ClassVar[str] = "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/"
     logo_url: ClassVar[str] = ""
-    job_configuration: ClassVar[builtins.type[EcsJobConfiguration]] = EcsJobConfiguration
-    job_configuration_variables: ClassVar[builtins.type[EcsVariables]] = EcsVariables
+    job_configuration: ClassVar[builtins.type[BaseJobConfiguration]] = EcsJobConfiguration
+    job_configuration_variables: ClassVar[builtins.type[BaseVariables] | None] = EcsVariables
     observe_batch: ClassVar[int] = 100
     start_timeout_seconds: ClassVar[float] = 600.0
     key_is_used_up: ClassVar[bool] = True
@@ -218,15 +225,15 @@ class EcsPlatform:
         return self.handle(config, key).model_copy(update={"pid": pid})
 
     def _run(self, ecs: ECSClient, request: dict[str, Any], began: float) -> str:
-        try:
-            answer = ecs.run_task(**request)
-        except ecs.exceptions.ConflictException as error:
-            arns: list[str] = list(getattr(error, "response", {}).get("resourceIds") or ())
-            return self._adopted(ecs, request, arns, began)
-        if answer["tasks"]:
-            return answer["tasks"][0]["taskArn"]
-        if answer["failures"]:
-            raise nothing_started([dict(each) for each in answer["failures"]])
+        with ours_from(submit_error):
+            try:
+                answer = ecs.run_task(**request)
+            except ecs.exceptions.ConflictException as error:
+                return self._adopted(ecs, request, resource_ids(error), began)
+            if answer.get("tasks"):
+                return answer["tasks"][0]["taskArn"]
+            if answer.get("failures"):
+                raise nothing_started([dict(each) for each in answer["failures"]])
         raise SubmissionUncertain(TYPE, "ECS answered RunTask with neither a task nor a failure", codes=["NoAnswer"])
 
     def _adopted(self, ecs: ECSClient, request: dict[str, Any], arns: list[str], began: float) -> str:
@@ -235,7 +242,10 @@ class EcsPlatform:
             raise NothingStarted(TYPE, "the token is bound to a request that was refused", codes=["ConflictException"])
         if time.monotonic() - began > BEFORE_CALL_SECONDS:
             return arns[0]
-        tasks = self._jobs.described(ecs, request.get("cluster", DEFAULT_CLUSTER), arns)
+        try:
+            tasks = self._jobs.described(ecs, request.get("cluster", DEFAULT_CLUSTER), arns)
+        except Exception:  # The token has started a task, whatever keeps us from looking at it.
+            return arns[0]
         others = [task for task in tasks if task.get("startedBy") != request["startedBy"]]
         if others:
             arn = others[0].get("taskArn")
@@ -280,6 +290,8 @@ class EcsPlatform:
             raise
         except PushPoolsError as error:
             raise PlatformUnavailable(TYPE, str(error), codes=["NoCredentials"]) from error
+        if opened is None:
+            return AwsCredentials()
         if not isinstance(opened, AwsCredentials):
             reason = f"the credentials block is of another type ({type(opened).__name__})"
             raise JobRejected(TYPE, reason, codes=["ProfileNotFound"], variable="aws_credentials")

@@ -6,6 +6,7 @@ InvalidParameterException, and ClientException for everything else (`docs/design
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,12 +19,14 @@ from push_pools.domain.errors import (
     NothingStarted,
     PlatformError,
     PlatformUnavailable,
+    PushPoolsError,
     SubmissionUncertain,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+log = logging.getLogger("push_pools")
 TYPE: Final = "ecs:push"
 
 
@@ -144,14 +147,18 @@ def asking_error(error: Exception) -> PlatformUnavailable:
 
 @contextmanager
 def ours_from(translate: Any) -> Iterator[None]:
-    """Let errors of boto3 leave the block as ours, by one of the functions above."""
+    """Let errors of boto3 leave the block as ours, by one of the functions above; ours pass.
+
+    An answer that is not what the API promises can make boto3 or its reader fail with any error. It is logged, and
+    counts as no answer: one strange answer must not end a sweep.
+    """
     try:
         yield
-    except PlatformError:
+    except PushPoolsError:
         raise
     except Exception as error:
         if not _is_of_aws(error):
-            raise
+            log.exception("ecs_unexpected_error")
         # AWS's own error may quote the request; ours tells what is needed of it.
         raise translate(error) from None
 
@@ -176,12 +183,23 @@ def _failure_code(reason: str) -> str:
 
 def error_code(error: Exception) -> str:
     """Return AWS's code of an error; empty for one that is not an answer of AWS."""
-    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    return str(_answer_of(error).get("Error", {}).get("Code", ""))
 
 
 def error_text(error: Exception) -> str:
     """Return AWS's message of an error."""
-    return str(getattr(error, "response", {}).get("Error", {}).get("Message", ""))
+    return str(_answer_of(error).get("Error", {}).get("Message", ""))
+
+
+def resource_ids(error: Exception) -> list[str]:
+    """Return the ARNs of the tasks that a ConflictException says its clientToken has started."""
+    return [str(arn) for arn in _answer_of(error).get("resourceIds") or ()]
+
+
+def _answer_of(error: Exception) -> dict[str, Any]:
+    # Errors without an answer have the attribute too, and it is None.
+    answer = getattr(error, "response", None)
+    return answer if isinstance(answer, dict) else {}
 
 
 def _is_of_aws(error: Exception) -> bool:
@@ -214,14 +232,14 @@ def _answered(error: Exception, uncertain: type[PlatformError]) -> PlatformError
 
 
 def _by_status(error: Exception) -> Next:
-    status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    status = _answer_of(error).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if status == 429:
         return Next.LATER
     return Next.REJECTED if 400 <= status < 500 and status != 408 else Next.UNCERTAIN
 
 
 def _wish(error: Exception) -> float | None:
-    headers = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    headers = _answer_of(error).get("ResponseMetadata", {}).get("HTTPHeaders", {})
     text = str(headers.get("retry-after", ""))
     return float(text) if text.isdigit() else None
 
@@ -245,4 +263,5 @@ def _unanswered(error: Exception, uncertain: type[PlatformError]) -> PlatformErr
             boto.InvalidEndpointDiscoveryConfigurationError() | boto.InvalidRegionError() | boto.UnknownEndpointError()
         ):
             return JobRejected(TYPE, str(error), codes=["NoRegion", name])
-    return uncertain(TYPE, str(error), codes=["NoAnswer", name])
+    text = str(error) if _is_of_aws(error) else f"the answer could not be read ({name})"
+    return uncertain(TYPE, text, codes=["NoAnswer", name])

@@ -6,7 +6,7 @@ Reads tasks as DescribeTasks answers them and as "ECS Task State Change" events 
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from push_pools.domain.failure_rows import MISSING
@@ -117,7 +117,7 @@ def _details(task: Mapping[str, Any]) -> dict[str, JsonValue]:
 
 
 def moment(value: object) -> datetime | None:
-    """Return a time as boto3 gives it (a datetime) or as events do (text)."""
-    if isinstance(value, datetime):
-        return value
-    return datetime.fromisoformat(value) if isinstance(value, str) and value else None
+    """Return a time in UTC as boto3 gives it (a datetime) or as events do (text)."""
+    if isinstance(value, str) and value:
+        value = datetime.fromisoformat(value)
+    return value.astimezone(UTC) if isinstance(value, datetime) else None

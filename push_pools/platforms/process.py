@@ -8,7 +8,9 @@ kept on disk, `process_wrappers` how wrappers are spawned, `process_exits` how t
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import shutil
 import signal
 import socket
 import time
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from push_pools.domain.jobs import DeploymentInfo, FlowInfo, FlowRunInfo, WorkPoolInfo
     from push_pools.ports import Memo, PlatformContext
 
+log = logging.getLogger(__name__)
+
 TYPE: Final = "process"
 CALL_SECONDS: Final = 25.0
 """How long a submit takes at most; `Timing.call_seconds` is more."""
@@ -50,6 +54,11 @@ ASK_SECONDS: Final = 1.0
 """How long a look-up waits for a job that is just being started."""
 LOOK_AGAIN_SECONDS: Final = 0.25
 """How often a job is looked at whose wrapper was killed while its processes run on."""
+HISTORY_DAYS: Final = 90
+"""How long after its end a job's directory is kept; the ledger takes no run that old."""
+PRUNE_AFTER_SECONDS: Final = 60.0
+PRUNE_ENTRIES: Final = 200
+"""Most directories looked at in one go."""
 PAGE_BYTES: Final = 1_000_000
 PAGE_LINES: Final = 10_000
 LONGEST_TEXT: Final = 131_071
@@ -113,7 +122,7 @@ class ProcessPlatform:
 
     type: ClassVar[str] = TYPE
     description: ClassVar[str] = "Runs each job as a process of the server's machine, for development and small hosts."
-    documentation_url: ClassVar[str] = "https://github.com/push-pools/push-pools/blob/main/docs/platforms.md"
+    documentation_url: ClassVar[str] = ""
     logo_url: ClassVar[str] = ""
     job_configuration: ClassVar[builtins.type[BaseJobConfiguration]] = ProcessJobConfiguration
     job_configuration_variables: ClassVar[builtins.type[BaseVariables] | None] = ProcessVariables
@@ -173,49 +182,49 @@ class ProcessPlatform:
         directory = JobDirectory(self._jobs / key)
         deadline = time.monotonic() + CALL_SECONDS
         try:
-            is_new = self._make(directory)
+            self._make(directory)
             with directory.locked(deadline):
-                note = None if is_new else self._wait_for_note(directory, deadline)
-                note = note or self._start(directory, handle, argv, _own(job), deadline)
+                note = self._wait_for_note(directory, deadline)
+                if note is None:
+                    return self._start(directory, handle, argv, _own(job), deadline)
         except (Busy, WrapperSilent) as error:
             raise SubmissionUncertain(TYPE, f"the wrapper of {key} did not answer in {CALL_SECONDS:g} s") from error
         except OSError as error:
             raise _unavailable(error) from error
+        self.follow(handle)
         return handle.model_copy(update={"pid": note.name})
 
-    def _make(self, directory: JobDirectory) -> bool:
+    def _make(self, directory: JobDirectory) -> None:
         try:
-            directory.path.mkdir(mode=0o700)
-        except FileExistsError:
-            return False
+            directory.path.mkdir(mode=0o700, exist_ok=True)
         except FileNotFoundError:
             self._jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
             directory.path.mkdir(mode=0o700, exist_ok=True)
-        return True
 
     def _start(
         self, directory: JobDirectory, handle: JobHandle, argv: Sequence[str], job: ProcessJobConfiguration, by: float
-    ) -> Note:
-        """Have a wrapper start the job; the directory is locked, and nothing was or is being started in it."""
+    ) -> JobHandle:
+        """Have a wrapper start the job; the directory is locked, and nothing was, or is being, started in it."""
         for _ in range(_TRIES):
             wrapper = self._wrappers.take()
             note = Note(wrapper.pid, wrapper.start, boot_id(), time.time())
-            recorded = handle.model_copy(update={"pid": note.name})
+            started = handle.model_copy(update={"pid": note.name})
             script = script_for(directory.path, _working_dir(job), note.first_line, self._looked_up(argv, job), job.env)
             # The wrapper's lock is in place before the wrapper knows of the job, and stays as long as it lives:
             # while it is held, the job may yet start, even if this process dies on the next line.
             wrapper.lock_path.rename(directory.path / "lock")
-            wrapper.ended = partial(self._ended, recorded, directory)
+            wrapper.ended = partial(self._ended, started, directory)
+            self._followed.add(handle.key)
             try:
                 wrapper.tell(script, by)
             except WrapperFailed as error:
                 if found := directory.note():
-                    return found
+                    return handle.model_copy(update={"pid": found.name})  # It was killed before it could answer.
                 if why := str(error):
                     raise _not_started(job, why) from error
-                continue  # A wrapper that somebody killed while it waited.
+                continue  # Somebody killed it while it waited.
             self._wrappers.refill_soon()
-            return note
+            return started
         raise PlatformUnavailable(TYPE, f"{_TRIES} wrappers were killed before they started the job")
 
     def _looked_up(self, argv: Sequence[str], job: ProcessJobConfiguration) -> Sequence[str]:
@@ -390,9 +399,9 @@ class ProcessPlatform:
         Raises:
             PlatformUnavailable: The disk cannot be read.
         """
+        is_over = self.observe([handle])[0].is_over  # First, or what is written in between would be missed.
+        offset = int(cursor) if cursor else 0
         try:
-            is_over = self._observe(handle).is_over  # First, or what is written in between would be missed.
-            offset = int(cursor) if cursor else 0
             with (self._jobs / handle.key / "output").open("rb") as file:
                 file.seek(offset)
                 data = file.read(PAGE_BYTES + 1)
@@ -412,20 +421,23 @@ class ProcessPlatform:
         self._tells.append(tell)
         with suppress(OSError):
             self._wrappers.refill_soon()
+            if len(self._tells) == 1:
+                self._watcher.after(PRUNE_AFTER_SECONDS, self._prune)
 
     def follow(self, handle: JobHandle) -> None:
         """Also tell of this job, which an earlier process started; at once if it is over. Repeatable."""
         directory = JobDirectory(self._jobs / handle.key)
-        note = directory.note()
-        if note is None or handle.key in self._followed:
+        if handle.key in self._followed:
             return
-        self._followed.add(handle.key)
-        handle = handle.model_copy(update={"pid": handle.pid or note.name})
         with suppress(OSError):  # Only a hint: sweeps see it too.
-            if note.pid and directory.is_alive(note):
-                self._watcher.watch(note.pid, lambda: directory.is_alive(note), lambda: self._ended(handle, directory))
+            if (note := directory.note()) is None:
+                return
+            self._followed.add(handle.key)
+            ended = partial(self._ended, handle.model_copy(update={"pid": note.name}), directory)
+            if directory.is_alive(note):
+                self._watcher.watch(note.pid, partial(directory.is_alive, note), ended)
             else:
-                self._watcher.after(0, lambda: self._ended(handle, directory))
+                self._watcher.after(0, ended)
 
     def close(self) -> None:
         """Stop telling; jobs go on. Children that end later are left to the system."""
@@ -433,15 +445,41 @@ class ProcessPlatform:
         self._wrappers.close()
 
     def _ended(self, handle: JobHandle, directory: JobDirectory) -> None:
-        if directory.note() is None:
-            return None  # A wrapper that failed to start the job.
-        seen = self._observe(handle)
-        if not seen.is_over:
-            return self._watcher.after(LOOK_AGAIN_SECONDS, lambda: self._ended(handle, directory))
         self._followed.discard(handle.key)
+        if directory.note() is None:
+            return  # A wrapper that failed to start the job.
+        seen = self._observe(handle)
+        if seen.is_over:
+            self._tell(handle, seen)
+        else:  # Its wrapper was killed, and nobody announces the end of the others.
+            self._followed.add(handle.key)
+            self._watcher.after(LOOK_AGAIN_SECONDS, partial(self._ended, handle, directory))
+
+    def _tell(self, handle: JobHandle, seen: Observation) -> None:
         for tell in self._tells:
-            tell(handle, seen)
-        return self._wrappers.refill()
+            try:
+                tell(handle, seen)
+            except Exception:  # A hint; and others wait for theirs.
+                log.exception("job_over_failed", extra={"job_key": handle.key})
+        self._wrappers.refill()
+
+    # -- keeping house
+
+    def _prune(self, keys: Sequence[str] | None = None) -> None:
+        """Remove the directories of jobs that are long over: some now, the rest later, then again the next day."""
+        oldest = time.time() - HISTORY_DAYS * 86400
+        with suppress(OSError):
+            keys = os.listdir(self._jobs) if keys is None else keys  # noqa: PTH208 - names suffice
+            for key in keys[:PRUNE_ENTRIES]:
+                note = JobDirectory(self._jobs / key).note()
+                if note is not None and (note.ended or note.began) < oldest and not self._runs(key):
+                    shutil.rmtree(self._jobs / key, ignore_errors=True)
+            if more := keys[PRUNE_ENTRIES:]:
+                return self._watcher.after(1.0, partial(self._prune, more))
+        return self._watcher.after(86400.0, self._prune)
+
+    def _runs(self, key: str) -> bool:
+        return not self._observe(JobHandle(key=key, platform=TYPE)).is_over
 
 
 # -- texts ---------------------------------------------------------------------
@@ -520,7 +558,7 @@ def _unavailable(error: OSError) -> PlatformUnavailable:
 def _signal_of(exit_code: int | None) -> int | None:
     """Return the signal that a shell's exit code stands for: it says 128 + n of a program that signal n ended."""
     number = (exit_code or 0) - 128
-    return number if number in signal.valid_signals() else None
+    return number if 0 < number < 32 else None
 
 
 def _reason(note: Note, number: int | None) -> str:

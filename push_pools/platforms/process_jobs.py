@@ -161,6 +161,9 @@ class JobDirectory:
         """Whether processes of the job run on, after something killed their wrapper alone."""
         if not note.pid or (has_process_table() and note.boot != boot_id()):
             return False
+        leader = _stat(note.pid)
+        if leader is not None and leader[19] != note.start:
+            return False  # The number was used again, so the job's group was empty.
         return bool(_members(note.pid))
 
     def signal(self, note: Note, number: signal.Signals) -> None:

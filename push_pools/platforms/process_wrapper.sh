@@ -12,20 +12,23 @@
 set -C
 __pp_umask=$(umask)
 umask 077
-# A stop signals the whole group. The wrapper outlives it to write down how the job ended; a trap that is not "ignore"
-# is back to the default in the job itself.
-trap : HUP INT TERM
+# A stop signals the whole group; the wrapper outlives it to write down how the job ended. It also outlives a server
+# that died before it read the answer. A trap that is not "ignore" is back to the default in the job itself.
+trap : HUP INT PIPE TERM
 
 # job directory, working directory, identity of this wrapper, command...
 __pp_job() {
     cd -- "$2" || { echo no-working-dir; exit 72; }
     unset PWD OLDPWD
+    # Before the key is used, so that a full disk uses no key. `:` ends the shell if it fails.
+    : >>"$1/output"
     # From here on the key is used: of all wrappers that are ever told to start it, one creates the file. It does so
     # before anything of the job runs. If it is killed before the text is in it, the file stays empty, and the free
     # lock says that nothing was, or will be, run.
     echo "$3" >"$1/started" || exit 75
     echo ok
-    exec >>"$1/output" 2>&1
+    # What this shell says of the job, such as "Killed", is no output of the job.
+    exec >/dev/null 2>&1
     __pp_dir=$1
     shift 3
     umask "$__pp_umask"
@@ -33,10 +36,10 @@ __pp_job() {
         __pp_code=143 # A stop that came before there was a process to signal.
     else
         case $1 in
-        */*) "$@" </dev/null 3>&- ;;
+        */*) "$@" </dev/null >>"$__pp_dir/output" 2>&1 3>&- ;;
         # Without a slash `exit`, `cd` and `:` would be commands to this shell. Seldom needed: the server looks the
         # program up, which saves a copy of this process.
-        *) (exec "$@" </dev/null 3>&-) ;;
+        *) (exec "$@" </dev/null >>"$__pp_dir/output" 2>&1 3>&-) ;;
         esac
         __pp_code=$?
     fi

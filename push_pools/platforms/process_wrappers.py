@@ -33,6 +33,8 @@ ENV_PROGRAM = "/usr/bin/env"
 REFILL_SECONDS = 0.005
 """How long after a job was started the next wrapper is spawned, so that it does not compete with the job's start."""
 
+YOUNG_SECONDS = 60.0
+
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHELL_OWN = re.compile(
     r"__pp_.*|BASH.*|DIRSTACK|ENV|EUID|FUNCNAME|FUNCNEST|GROUPS|HIST.*|IFS|LINENO|MAIL.*|OLDPWD|OPT.*|"
@@ -59,13 +61,13 @@ class WrapperSilent(Exception):
 class Wrapper:
     """One shell, in a session of its own, that starts at most one job."""
 
-    def __init__(self, spares: Path, env: Mapping[str, str], prelude: bytes) -> None:
+    def __init__(self, spares: Path, env: Mapping[str, str], prelude: bytes, strangers: Sequence[int]) -> None:
         self.lock_path = spares / uuid4().hex
         self.ended: Callable[[], None] | None = None
         """What to do when it is over, once it was told of a job."""
         fds: list[int] = []
         try:
-            self._spawn(fds, env)
+            self._spawn(fds, env, strangers)
             self._send(prelude, time.monotonic() + 1)
         except BaseException:
             self._abandon()
@@ -75,7 +77,7 @@ class Wrapper:
                 os.close(fd)
         self.start = start_of(self.pid) or ("gone" if has_process_table() else self.lock_path.name)
 
-    def _spawn(self, fds: list[int], env: Mapping[str, str]) -> None:
+    def _spawn(self, fds: list[int], env: Mapping[str, str], strangers: Sequence[int]) -> None:
         self._script = self._answer = -1
         lock = _open(fds, os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,7 +86,10 @@ class Wrapper:
         self._answer, answer = os.pipe()
         answer = _open(fds, answer)
         os.set_blocking(self._script, False)
-        actions = [(os.POSIX_SPAWN_DUP2, old, new) for old, new in ((script, 0), (answer, 1), (answer, 2), (lock, 3))]
+        actions: list[tuple[int, ...]] = [
+            (os.POSIX_SPAWN_DUP2, old, new) for old, new in ((script, 0), (answer, 1), (answer, 2), (lock, 3))
+        ]
+        actions += [(os.POSIX_SPAWN_CLOSE, fd) for fd in strangers]
         # No fork of this process, which has threads and may be large. Ignored and blocked signals are inherited:
         # without the last two the job would not die of a broken pipe, which Python ignores.
         self.pid = os.posix_spawn(
@@ -164,6 +169,16 @@ def _open(fds: list[int], fd: int) -> int:
     return fd
 
 
+def _inheritable() -> list[int]:
+    """Return the descriptors that this process got from its parent, and would pass on to jobs that outlive both."""
+    found = []
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - names suffice
+        with suppress(OSError):
+            if int(name) > 3 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found
+
+
 def _ready(fd: int, event: int, deadline: float) -> bool:
     poll = select.poll()
     poll.register(fd, event)
@@ -175,7 +190,7 @@ class Wrappers:
 
     def __init__(self, spares: Path, env: Mapping[str, str], watcher: ExitWatcher, *, waiting: int = 1) -> None:
         self._spares, self._env, self._watcher, self._wanted = spares, env, watcher, waiting
-        self._prelude = _prelude()
+        self._prelude, self._strangers = _prelude(), _inheritable()
         self._lock = threading.Lock()
         self._waiting: list[Wrapper] = []
         self._is_ready = self._is_closed = False
@@ -192,11 +207,12 @@ class Wrappers:
         return self._spawn()
 
     def refill(self) -> None:
-        """Spawn what is missing; best done when nothing else is to be done."""
-        while not self._is_closed and len(self._waiting) < self._wanted:
-            wrapper = self._spawn()
-            with self._lock:
-                self._waiting.append(wrapper)
+        """Spawn what is missing; best done when nothing else is to be done. What fails here, a submit reports."""
+        with suppress(OSError, WrapperSilent):
+            while not self._is_closed and len(self._waiting) < self._wanted:
+                wrapper = self._spawn()
+                with self._lock:
+                    self._waiting.append(wrapper)
 
     def refill_soon(self) -> None:
         """Have the watcher's thread spawn what is missing, shortly."""
@@ -216,7 +232,7 @@ class Wrappers:
 
     def _spawn(self) -> Wrapper:
         self._make_ready()
-        wrapper = Wrapper(self._spares, self._env, self._prelude)
+        wrapper = Wrapper(self._spares, self._env, self._prelude, self._strangers)
         # Watched from its birth, which costs no time when there is a job.
         self._watcher.watch(wrapper.pid, wrapper.is_alive, lambda: self._ended(wrapper))
         return wrapper
@@ -239,6 +255,8 @@ class Wrappers:
         self._spares.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self._spares.iterdir():
             with suppress(OSError), path.open() as file:
+                if os.fstat(file.fileno()).st_mtime > time.time() - YOUNG_SECONDS:
+                    continue  # Somebody may be about to lock it.
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
         self._is_ready = True

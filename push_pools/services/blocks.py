@@ -42,9 +42,6 @@ CACHED_FOR: Final = timedelta(minutes=5)
 """How long a decrypted block may be kept in memory."""
 MAX_CACHED: Final = 128
 
-BLOCK_TYPES: Final = "push_pools.credentials"
-"""Where types are found: by name, as platforms are, for this floor knows no credentials. Its `block_class` has them."""
-
 _BLOCK_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,127}")  # As in Prefect: lower-case letters, digits and dashes.
 
 

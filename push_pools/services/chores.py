@@ -9,7 +9,7 @@ from push_pools.domain import transitions
 from push_pools.domain.errors import PlatformError
 from push_pools.domain.runs import Chore, ChoreKind, Phase
 from push_pools.domain.states import JobStatus
-from push_pools.services.ledger import change, log, send_hint
+from push_pools.services.ledger import change, log, send_hint, send_hint_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,7 +56,7 @@ def do_chores(run_id: UUID, app: App) -> None:
     for chore in [chore for chore in run.chores if chore.not_before <= now]:
         run = _do(run, chore, app)
     if run.chores:
-        send_hint(app, run)
+        send_hint_at(app, run, min(chore.not_before for chore in run.chores))
 
 
 def follow_up(run: FlowRun, app: App) -> None:

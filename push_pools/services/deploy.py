@@ -368,13 +368,17 @@ def _located(error: InvalidJobVariables, values: Mapping[str, Any], path: Path) 
 
 
 def _problem(sentence: str, values: Mapping[str, Any], path: Path) -> Problem:
-    """Return a sentence such as `cpu: …` as a problem at the variable's place."""
+    """Return a sentence such as `volumes[0].name: …` as a problem at that place below the job variables."""
     where, _, text = sentence.partition(": ")
     names = [name for name in values if where == name or where.startswith((f"{name}.", f"{name}["))]
     if not names:
         return Problem(path, sentence)
     name = max(names, key=len)
-    return Problem((*path, name), text if where == name else sentence, at_key="there is no such variable" in text)
+    inside = [int(number) if number else part for part, number in _PART.findall(where[len(name) :])]
+    return Problem((*path, name, *inside), text, at_key=text.startswith("there is no such variable"))
+
+
+_PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 
 # -- showing what changes ------------------------------------------------------
@@ -385,13 +389,23 @@ _MISSING: Final = object()
 
 
 def _diff(before: Target, after: Target) -> tuple[FieldChange, ...]:
-    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+    old, new = _dumped(before), _dumped(after)
     return tuple(
         change
         for name in dict.fromkeys((*old, *new))
         if name not in _NOT_SHOWN
         for change in _differences((name,), old.get(name, _MISSING), new.get(name, _MISSING), _secret_variables(after))
     )
+
+
+def _dumped(record: Target) -> dict[str, Any]:
+    dumped = record.model_dump(mode="json")
+    if isinstance(record, Deployment):
+        hidden = {"id", "version"}
+        dumped["schedules"] = [
+            each.model_dump(mode="json", exclude_defaults=True, exclude=hidden) for each in record.schedules
+        ]
+    return dumped
 
 
 def _secret_variables(record: Target) -> frozenset[str]:
@@ -408,6 +422,9 @@ def _differences(path: Path, old: Any, new: Any, secret: frozenset[str]) -> Iter
     if isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys((*old, *new)):
             yield from _differences((*path, name), old.get(name, _MISSING), new.get(name, _MISSING), secret)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, (old_item, new_item) in enumerate(zip(old, new, strict=True)):
+            yield from _differences((*path, number), old_item, new_item, secret)
     else:
         yield FieldChange(format_path(path), _shown(path, old, secret), _shown(path, new, secret))
 

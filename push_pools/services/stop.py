@@ -8,7 +8,7 @@ from push_pools.domain import transitions
 from push_pools.domain.errors import PlatformError
 from push_pools.domain.runs import FlowRun, Phase
 from push_pools.domain.states import Failure, FailureClass, State
-from push_pools.services.chores import chores_of, follow_up, watch_chore
+from push_pools.services.chores import chores_of, do_chores, follow_up, watch_chore
 from push_pools.services.ledger import change, log, send_hint_at
 from push_pools.services.poll import observe_run
 
@@ -39,6 +39,8 @@ def cancel_run(run_id: UUID, app: App, *, by: str, reason: str = "") -> FlowRun:
 def stop_run(run_id: UUID, app: App) -> None:
     """Move a run with a job on: stop it if a deadline has passed, repeat a stop, or give the stop up."""
     run = app.store.get_run(run_id)
+    if run.chores:
+        do_chores(run_id, app)
     if run.phase is Phase.STARTED and transitions.overdue(run, app.clock.now()):
         run = observe_run(run, app)  # It may have started, or ended, since anybody looked.
         if failure := transitions.overdue(run, app.clock.now()):

@@ -126,6 +126,7 @@ class _LateCall:
     configuration: FakeJobConfiguration
     run_id: UUID | None
     attempt: int
+    sent_at: datetime
 
 
 @dataclass
@@ -167,10 +168,16 @@ class FakeCloud:
         """Have the next calls of a method raise, one error each."""
         self.faults.setdefault(method, deque()).extend(Fault(error, when) for error in errors)
 
-    def land(self) -> int:
-        """Have the calls arrive that were under way, and return how many there were."""
+    def land(self, *, within_seconds: float | None = None) -> int:
+        """Have the calls arrive that were under way, and return how many there were.
+
+        Those that were sent longer ago than `within_seconds` never arrive.
+        """
+        now = self.clock.now()
         with self.lock:
             calls, self.late = self.late, []
+            if within_seconds is not None:
+                calls = [call for call in calls if now - call.sent_at <= timedelta(seconds=within_seconds)]
             for call in calls:
                 self._arrive(call)
         return len(calls)
@@ -382,7 +389,7 @@ class FakePlatform:
     def submit(self, job: BaseJobConfiguration, key: str) -> JobHandle:
         assert isinstance(job, FakeJobConfiguration)
         handle = self.handle(job, key)
-        started = self.cloud.submit(_LateCall(key, job, handle.run_id, handle.attempt))
+        started = self.cloud.submit(_LateCall(key, job, handle.run_id, handle.attempt, self.cloud.clock.now()))
         return handle.model_copy(update={"pid": started.pid})
 
     def find(self, handle: JobHandle) -> JobHandle | None:

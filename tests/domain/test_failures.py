@@ -71,6 +71,10 @@ CASES = [
     Case("unknown-reason", "platform", True, (), "something else"),
     Case("no-exit-code", "platform", True),
     Case("strange-exit-code", "platform", True, exit_code=0),
+    # Local processes.
+    Case("process/wrapper-died", "killed", True, ("wrapper-died",), "its wrapper was killed from outside"),
+    Case("process/no-room", "capacity", True, ("EAGAIN",), "Resource temporarily unavailable"),
+    Case("process/not-allowed", "permission", False, ("EACCES",), "Permission denied"),
     # ECS: how a task ended.
     ecs("spot", "spot", True, "SpotInterruption", reason="Your Spot Task was interrupted.", exit_code=143),
     ecs("termination-notice", "killed", True, "TerminationNotice", reason="maintenance", exit_code=143),

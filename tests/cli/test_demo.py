@@ -1,0 +1,86 @@
+"""`push-pools demo` shows the service at work and checks what it promises."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from push_pools.cli import demo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+    from tests.cli.runner import Cli
+
+
+def test_the_demo_keeps_its_promises_and_leaves_nothing(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = dict(os.environ)
+
+    ran = cli.ok("demo")
+
+    assert ran.err == ""
+    for state in ("Completed", "Failed", "Cancelled", "AwaitingRetry (attempt 2)"):
+        assert state in ran.out
+    assert "BROKEN" not in ran.out
+    assert "ok      one task per attempt, by the cloud's own count" in ran.out
+    assert dict(os.environ) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_takes_less_than_20_seconds() -> None:
+    assert demo.LONGEST_SECONDS < 20
+
+
+def test_the_example_is_found() -> None:
+    assert demo.quickstart_file().is_file()
+
+
+def test_a_second_task_for_one_attempt_breaks_the_promise(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from push_pools.testing.ecs_double import EcsDouble
+
+    started = EcsDouble.started
+    monkeypatch.setattr(
+        EcsDouble, "started", property(lambda self: [*started.__get__(self), *started.__get__(self)[:1]])
+    )
+
+    ran = cli("demo")
+
+    assert ran.code == 1
+    assert "BROKEN  one task per attempt, by the cloud's own count: 9 tasks for 8" in ran.out
+    assert ran.err == "Error: the demo broke 1 of its promises: one task per attempt, by the cloud's own count\n"
+
+
+def test_a_run_that_ends_otherwise_breaks_the_promise(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "CLOUD", demo.CLOUD.replace("exit 3", "exit 0"))
+    put = demo.Scene._put
+
+    def put_one_too_many(scene: Any, deployment: str, state: str, *, attempts: int = 1) -> Any:
+        scene.expected.setdefault(uuid4(), ("Completed", 1))
+        return put(scene, deployment, state, attempts=attempts)
+
+    monkeypatch.setattr(demo.Scene, "_put", put_one_too_many)
+
+    ran = cli("demo")
+
+    assert ran.code == 1
+    (line,) = [line for line in ran.out.splitlines() if line.startswith("BROKEN  every run ended as it should")]
+    assert "is Completed after 1 attempts, not Failed after 1" in line
+    assert "is not there" in line
+    assert "BROKEN  an event that came twice is one run" in ran.out
+
+
+def test_a_demo_that_does_not_end_in_time_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "LONGEST_SECONDS", 0.3)
+
+    ran = cli("demo")
+
+    assert ran.code == 1
+    assert "BROKEN  every run is in a final state" in ran.out
+    assert "it was not done after 0.3 s" in ran.err
