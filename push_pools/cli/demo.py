@@ -33,30 +33,33 @@ app = verb()
 LONGEST_SECONDS: Final = 18.0
 """A demo that takes longer has broken a promise."""
 SWEEP_SECONDS: Final = 0.25
-CLOUD: Final = """
-work_pools:
-  - name: cloud
-    type: ecs:push
-    description: The double of Amazon ECS.
-    variables:
-      image: demo
-      execution_role_arn: arn:aws:iam::123456789012:role/demo
-      network_configuration: {subnets: [subnet-demo]}
+MORE: Final = """
 deployments:
-  - {name: report, command: sleep 1, work_pool: {name: cloud}}
-  - {name: broken, command: exit 3, work_pool: {name: cloud}}
-  - {name: unlucky, command: sleep 1, work_pool: {name: cloud}, retries: {attempts: 2, backoff: 1s}}
-  - {name: endless, command: sleep 600, work_pool: {name: cloud, job_variables: {grace_seconds: 1}}}
+  - {name: unlucky, command: sleep 1, work_pool: {name: fargate}, retries: {attempts: 2, backoff: 1s}}
+  - {name: endless, command: sleep 600, work_pool: {name: fargate, job_variables: {grace_seconds: 1}}}
 """
-"""What the demo deploys beside `examples/quickstart.yaml`."""
+"""What the demo deploys beside `examples/quickstart.yaml`, into its pool of ECS tasks."""
+RUNS: Final = {
+    "hello/hello": ("Completed", 1),
+    "fails/fails": ("Failed", 1),
+    "flaky/flaky": ("Completed", 2),
+    "slow/slow": ("Cancelled", 1),
+    "report/report": ("Completed", 1),
+    "report/month-end": ("Completed", 1),
+    "unlucky/unlucky": ("Completed", 2),
+    "endless/endless": ("Cancelled", 1),
+}
+"""What is run, and the state and number of attempts that it has to end with."""
+MANY: Final = {"hello/hello": 3, "report/report": 3}
+"""What is run more than once."""
 
 
 @app.command()
 def demo() -> None:
     """Show the service at work, and check its promises, in less than 20 seconds.
 
-    In a temporary home, runs go to local processes and to a double of Amazon ECS: most complete, one fails, one
-    loses its machine and is tried again, one is cancelled, and one is asked for twice. Exits 1 if a promise breaks.
+    In a temporary home, runs go to local processes and to a double of Amazon ECS: most complete, one fails, two lose
+    their machine and are tried again, two are cancelled, and one is asked for twice. Exits 1 if a promise breaks.
     """
     # Its home is removed at the end, so nothing of yours is touched, and no cloud is asked.
     logging.getLogger("push_pools").addHandler(logging.NullHandler())
@@ -105,42 +108,28 @@ class Scene:
     ecs: EcsDouble
     expected: dict[UUID, tuple[str, int]] = field(default_factory=dict)
     """State and number of attempts of each run."""
-    endless: UUID | None = None
-    """The run that is cancelled once it runs."""
-    _local: list[str] = field(default_factory=list)
+    to_cancel: set[UUID] = field(default_factory=set)
+    """The runs that are cancelled once their jobs run."""
 
     def deploy(self) -> None:
-        """Deploy the quickstart example and the demo's own cloud."""
-        from push_pools.services.catalogue import get_work_pool
+        """Deploy the quickstart example and what the demo has beside it."""
         from push_pools.services.config_file import parse_config
         from push_pools.services.deploy import apply, plan_deploy
 
-        quickstart = parse_config(quickstart_file().read_text(encoding="utf-8"), "quickstart.yaml")
-        for config in (quickstart, parse_config(CLOUD, "demo")):
-            apply(self.app, plan_deploy(self.app, config))
-        self._local = [
-            spec.key
-            for spec in quickstart.deployments
-            if get_work_pool(self.app, spec.work_pool.name).type == "process"
-        ]
+        for text, path in ((quickstart_file().read_text(encoding="utf-8"), "quickstart.yaml"), (MORE, "demo")):
+            apply(self.app, plan_deploy(self.app, parse_config(text, path)))
 
     def ask_for_runs(self) -> None:
-        """Put runs into the local pool and the cloud, some by events, one event twice."""
-        for key in self._local:
-            self._put(key, "Completed")
-        for _ in range(3):
-            self._put("report/report", "Completed")
-        self._put("broken/broken", "Failed")
-        self._put("unlucky/unlucky", "Completed", attempts=2)
-        self.endless = self._put("endless/endless", "Cancelled")
-        self._send_twice("report/report")
-
-    def _put(self, deployment: str, state: str, *, attempts: int = 1) -> UUID:
+        """Put runs into the local pool and the cloud, and deliver one event twice."""
         from push_pools.services.runs import run_deployment
 
-        id_ = run_deployment(self.app, deployment).run.id
-        self.expected[id_] = (state, attempts)
-        return id_
+        for deployment, ending in RUNS.items():
+            for _ in range(MANY.get(deployment, 1)):
+                id_ = run_deployment(self.app, deployment).run.id
+                self.expected[id_] = ending
+                if ending[0] == "Cancelled":
+                    self.to_cancel.add(id_)
+        self._send_twice("report/report")
 
     def _send_twice(self, deployment: str) -> None:
         """Deliver one event of a cloud's scheduler twice, as such schedulers do."""
@@ -154,12 +143,13 @@ class Scene:
         self.expected[run_id(find_deployment(self.app, deployment).id, "msg:demo-event")] = ("Completed", 1)
 
     def go_on(self) -> None:
-        """Cancel the run that would never end, once its job runs."""
+        """Cancel the runs that would never end, once their jobs run."""
         from push_pools.services.stop import cancel_run
 
-        if self.endless is not None and self.app.store.get_run(self.endless).state.name == "Running":
-            cancel_run(self.endless, self.app, by="demo", reason="it would never end")
-            self.endless = None
+        for id_ in list(self.to_cancel):
+            if self.app.store.get_run(id_).state.name == "Running":
+                cancel_run(id_, self.app, by="demo", reason="it takes too long")
+                self.to_cancel.discard(id_)
 
     # -- how it went
 
@@ -271,7 +261,8 @@ def _cloud() -> Iterator[EcsDouble]:
     """Run a double of ECS, and let this process take it for AWS for a while."""
     from push_pools.testing.ecs_double import EcsDouble
 
-    with EcsDouble(plan=_plan) as ecs, _environment(_aws(ecs)):
+    with EcsDouble(plan=_plan, default_seconds=0.5) as ecs, _environment(_aws(ecs)):
+        ecs.model.call("CreateCluster", {"clusterName": "jobs"})
         yield ecs
 
 

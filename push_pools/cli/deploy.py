@@ -32,7 +32,8 @@ def deploy(
         str | None, typer.Argument(metavar="[FILE]", help="Config file; by default push-pools.yaml, or prefect.yaml.")
     ] = None,
     name: Annotated[
-        list[str] | None, typer.Option("--name", "-n", help="Only this deployment and its pool; may be repeated.")
+        list[str] | None,
+        typer.Option("--name", "-n", metavar="NAME", help="Only this deployment and its pool; may be repeated."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All deployments of the file; the same as naming none.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,

@@ -37,17 +37,23 @@ def run(
     param: Params = None,
     params: ParamsJson = None,
     job_variable: JobVariables = None,
-    start_in: Annotated[str | None, typer.Option(help="Start after this time, such as 10m.")] = None,
-    start_at: Annotated[
-        str | None, typer.Option(help="Start at this time, by RFC 3339 with an offset: 2026-01-31T08:00:00Z.")
+    start_in: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Start after this time, such as 10m.")
     ] = None,
-    flow_run_name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="A tag beside the deployment's; may be repeated.")] = None,
+    start_at: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Start at this time, by RFC 3339 with an offset: 2026-01-31T08:00:00Z."),
+    ] = None,
+    flow_run_name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="A tag beside the deployment's; may be repeated.")
+    ] = None,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="Runs of a deployment with the same key are the same run.")
+        str | None, typer.Option(metavar="KEY", help="Runs of a deployment with the same key are the same run.")
     ] = None,
     work_queue: Annotated[
-        str | None, typer.Option("--work-queue", "-q", help="Queue of the pool, in place of the deployment's.")
+        str | None,
+        typer.Option("--work-queue", "-q", metavar="QUEUE", help="Queue of the pool, in place of the deployment's."),
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Follow the run to its end; exit 0 if it is Completed, else 1.")
@@ -168,7 +174,9 @@ def inspect(ref: Ref, output: Output = Format.TABLE) -> None:
 
 
 @app.command()
-def pause(ref: Ref, note: Annotated[str, typer.Option(help="Why; whoever asks for a run is told.")] = "") -> None:
+def pause(
+    ref: Ref, note: Annotated[str, typer.Option(metavar="TEXT", help="Why; whoever asks for a run is told.")] = ""
+) -> None:
     """Refuse new runs of a deployment; runs that are there carry on."""
     from push_pools.services.catalogue import pause_deployment
 

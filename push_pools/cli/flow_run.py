@@ -41,12 +41,16 @@ Ref = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, a unique p
 def ls(
     limit: Annotated[int, typer.Option(min=1, help="Show at most this many.")] = 200,
     state: Annotated[
-        list[str] | None, typer.Option(help="Only runs in this state, such as Running or FAILED; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="STATE", help="Only runs in this state, such as Running or FAILED; may be repeated."),
     ] = None,
-    deployment: Annotated[str | None, typer.Option(help="Only runs of this deployment.")] = None,
-    pool: Annotated[str | None, typer.Option("--pool", "-p", help="Only runs in this work pool.")] = None,
+    deployment: Annotated[str | None, typer.Option(metavar="DEPLOYMENT", help="Only runs of this deployment.")] = None,
+    pool: Annotated[
+        str | None, typer.Option("--pool", "-p", metavar="POOL", help="Only runs in this work pool.")
+    ] = None,
     since: Annotated[
-        str | None, typer.Option(help="Only runs scheduled since then: 2h, or a time by RFC 3339 with an offset.")
+        str | None,
+        typer.Option(metavar="TIME", help="Only runs scheduled since then: 2h, or a time by RFC 3339 with an offset."),
     ] = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -239,7 +243,7 @@ def _follow(home: App, run: FlowRun) -> None:
 @app.command()
 def cancel(
     ref: Ref,
-    reason: Annotated[str, typer.Option(help="Why; it is kept with the run.")] = "",
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it is kept with the run.")] = "",
     output: Output = Format.TABLE,
 ) -> None:
     """Cancel a run; a job that runs is stopped first."""

@@ -31,7 +31,10 @@ LOOK_SECONDS: Final = 0.05
 
 UntilIdle = Annotated[bool, typer.Option("--until-idle", help="Exit when no due run, message or active job is left.")]
 For = Annotated[
-    str | None, typer.Option("--for", help="With --until-idle: exit 1 when it takes longer than this, such as 60s.")
+    str | None,
+    typer.Option(
+        "--for", metavar="DURATION", help="With --until-idle: exit 1 when it takes longer than this, such as 60s."
+    ),
 ]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Answer http://127.0.0.1:PORT/health; 0 answers nothing.")]
 

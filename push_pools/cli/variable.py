@@ -12,15 +12,15 @@ from push_pools.cli.output import Format, Output, plain, print_data, print_list,
 
 app = noun("Variables: named JSON values that templates may use. Not for secrets.")
 
-Name = Annotated[str, typer.Argument(help="Name of the variable.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the variable.")]
 
 
 @app.command("set")
 def set_(
     name: Name,
-    value: Annotated[str, typer.Argument(help="A JSON value; what is not JSON is text.")],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="A JSON value; what is not JSON is text.")],
     overwrite: Annotated[bool, typer.Option(help="Whether a variable that is there may be changed.")] = True,
-    tag: Annotated[list[str] | None, typer.Option(help="A tag; may be repeated.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag; may be repeated.")] = None,
 ) -> None:
     """Set a variable."""
     from push_pools.services.catalogue import set_variable

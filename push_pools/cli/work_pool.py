@@ -29,13 +29,13 @@ Variables = Annotated[
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Name of the new work pool.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new work pool.")],
     type_: Annotated[
         str, typer.Option("--type", "-t", metavar="TYPE", help="Pool type; `work-pool types` lists them.")
     ],
     base_job_template: TemplateFile = None,
     variable: Variables = None,
-    description: Annotated[str, typer.Option(help="What the pool is for.")] = "",
+    description: Annotated[str, typer.Option(metavar="TEXT", help="What the pool is for.")] = "",
 ) -> None:
     """Create a work pool, with its queue `default`."""
     from push_pools.services.catalogue import create_work_pool
@@ -87,7 +87,7 @@ def update(
     ref: Ref,
     base_job_template: TemplateFile = None,
     variable: Variables = None,
-    description: Annotated[str | None, typer.Option(help="What the pool is for.")] = None,
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="What the pool is for.")] = None,
 ) -> None:
     """Change a work pool; runs that are not claimed yet use the new template."""
     from push_pools.cli.find import find_pool

@@ -20,12 +20,12 @@ Pool = Annotated[
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Name of the new queue.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new queue.")],
     pool: Annotated[str, typer.Option("--pool", "-p", metavar="POOL", help="Work pool of the queue.")],
     priority: Annotated[
         int | None, typer.Option("--priority", help="1 is served first; by default the queue comes last.")
     ] = None,
-    description: Annotated[str, typer.Option(help="What the queue is for.")] = "",
+    description: Annotated[str, typer.Option(metavar="TEXT", help="What the queue is for.")] = "",
 ) -> None:
     """Create a queue in a work pool."""
     from push_pools.cli.find import find_pool
@@ -65,7 +65,7 @@ def inspect(ref: Ref, pool: Pool = None, output: Output = Format.TABLE) -> None:
 @app.command("set-priority")
 def set_priority(
     ref: Ref,
-    priority: Annotated[int, typer.Argument(help="1 is served first.")],
+    priority: Annotated[int, typer.Argument(metavar="PRIORITY", help="1 is served first.")],
     pool: Pool = None,
 ) -> None:
     """Set a queue's place in the order of its pool."""

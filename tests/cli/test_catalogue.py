@@ -107,7 +107,7 @@ def test_a_beginning_that_fits_several_ids_is_refused() -> None:
 
     records: Any = [Bag(id="abcd-1", key="a"), Bag(id="abcd-2", key="b")]
 
-    assert _by_id("work pool", "abcd-2", records).key == "b"
+    assert _by_id("work pool", "abcd-2", records) is records[1]
     with pytest.raises(InvalidInput, match="work pool 'abcd' may be a, b; write more of the id"):
         _by_id("work pool", "abcd", records)
     assert _by_id("work pool", "abc", records) is None

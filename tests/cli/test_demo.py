@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from push_pools.cli import demo
+from push_pools.services.config_file import parse_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +35,12 @@ def test_the_demo_keeps_its_promises_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_demo_runs_all_of_the_example() -> None:
+    example = parse_config(demo.quickstart_file().read_text(encoding="utf-8"), "quickstart.yaml")
+
+    assert {spec.key for spec in example.deployments} <= set(demo.RUNS)
+
+
 def test_the_demo_takes_less_than_20_seconds() -> None:
     assert demo.LONGEST_SECONDS < 20
 
@@ -58,20 +65,20 @@ def test_a_second_task_for_one_attempt_breaks_the_promise(cli: Cli, monkeypatch:
 
 
 def test_a_run_that_ends_otherwise_breaks_the_promise(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "CLOUD", demo.CLOUD.replace("exit 3", "exit 0"))
-    put = demo.Scene._put
+    monkeypatch.setitem(cast("dict[str, Any]", demo.RUNS), "fails/fails", ("Completed", 1))
+    send = demo.Scene._send_twice
 
-    def put_one_too_many(scene: Any, deployment: str, state: str, *, attempts: int = 1) -> Any:
-        scene.expected.setdefault(uuid4(), ("Completed", 1))
-        return put(scene, deployment, state, attempts=attempts)
+    def send_and_expect_another(scene: Any, deployment: str) -> None:
+        send(scene, deployment)
+        scene.expected[uuid4()] = ("Completed", 1)
 
-    monkeypatch.setattr(demo.Scene, "_put", put_one_too_many)
+    monkeypatch.setattr(demo.Scene, "_send_twice", send_and_expect_another)
 
     ran = cli("demo")
 
     assert ran.code == 1
     (line,) = [line for line in ran.out.splitlines() if line.startswith("BROKEN  every run ended as it should")]
-    assert "is Completed after 1 attempts, not Failed after 1" in line
+    assert "is Failed after 1 attempts, not Completed after 1" in line
     assert "is not there" in line
     assert "BROKEN  an event that came twice is one run" in ran.out
 

@@ -266,7 +266,7 @@ def test_a_large_environment_fits(world: World, platform: ProcessPlatform) -> No
 def test_a_job_is_an_ordinary_process(world: World, platform: ProcessPlatform) -> None:
     """No input, no descriptors of ours or of the server's parent, default signals, the server's umask."""
     script = "cat; umask; for n in 3 4 5 6 7 8 9 10 11 12 13 14; do [ -e /proc/$$/fd/$n ] && echo open $n; done; "
-    script += "grep -E 'Sig(Blk|Ign)' /proc/$$/status"
+    script += "grep -E 'Sig(Blk|Ign)' /proc/self/status"
     umask, leak = os.umask(0o027), os.open("/dev/null", os.O_RDONLY)
     try:
         os.set_inheritable(leak, True)
