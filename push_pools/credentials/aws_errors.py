@@ -70,4 +70,8 @@ def _refused(error: Exception, platform: str) -> PlatformError | None:
 
 def role_unreachable(error: Exception, platform: str) -> PlatformError:
     """Return the error for any other failure while credentials are fetched; no request was sent with them."""
+    from botocore.exceptions import ParamValidationError
+
+    if isinstance(error, ParamValidationError):
+        return JobRejected(platform, str(error), codes=["ParamValidation"], variable="aws_credentials")
     return PlatformUnavailable(platform, f"{_NO_ROLE_NOW}: {error}", codes=["NoCredentials", type(error).__name__])

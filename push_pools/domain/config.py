@@ -17,13 +17,10 @@ from push_pools.domain.records import UserInput
 from push_pools.domain.runs import RetryPolicy
 from push_pools.domain.schedules import ScheduleSpec
 from push_pools.domain.states import FailureClass
-from push_pools.domain.values import JsonObject, Name
+from push_pools.domain.values import MOST_LIMIT, MOST_PRIORITY, JsonObject, Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-MOST_PRIORITY: Final = 1_000_000
-MOST_LIMIT: Final = 1_000_000
 
 
 # -- the values of keys --------------------------------------------------------

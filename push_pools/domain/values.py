@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, JsonValue
+
+MOST_PRIORITY: Final = 1_000_000
+MOST_LIMIT: Final = 1_000_000
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

@@ -19,6 +19,7 @@ from push_pools.domain.errors import (
     SubmissionUncertain,
 )
 from push_pools.domain.runs import JobHandle
+from push_pools.platforms.ecs_clients import Clients
 from push_pools.platforms.ecs_config import EcsJobConfiguration, EcsVariables
 from push_pools.platforms.ecs_definition import main_container
 from push_pools.platforms.ecs_errors import (
@@ -30,6 +31,7 @@ from push_pools.platforms.ecs_errors import (
 )
 from push_pools.platforms.ecs_jobs import EcsJobs
 from push_pools.platforms.ecs_observe import run_of
+from push_pools.platforms.ecs_prepare import Preparation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -48,7 +48,8 @@ class Preparation:
             return self._with_registered(job, region)
 
     def _with_given(self, job: EcsJobConfiguration, name: str, region: str) -> EcsJobConfiguration:
-        scope, ecs = self._clients.scope(job, region), self._clients(job.credential_block_id, region, "ecs", retries=True)
+        scope = self._clients.scope(job, region)
+        ecs = self._clients(job.credential_block_id, region, "ecs", retries=True)
         found = self._definitions.describe(name, job.container_name, scope, region, ecs)
         network = self._network(job, found.network_mode, region)
         request = build_request(job, definition=found.arn, container=found.container, network=network)

@@ -178,7 +178,9 @@ def _overrides(job: EcsJobConfiguration, request: Mapping[str, Any], main: str) 
 
 def _own_override(job: EcsJobConfiguration, override: Mapping[str, Any], main: str) -> dict[str, Any]:
     """Return the main container's override. What the template says literally stands; the service's names win."""
-    template = as_map(override.get("environment"), "name", "value")
+    listed = as_map(override.get("environment"), "name", "value")
+    # As the base class makes text of `env`, so that both say the same.
+    template = {name: value if value is None else str(value) for name, value in listed.items()}
     service = {name: job.env[name] for name in SERVICE_ENV if name in job.env}
     command = override["command"] if override.get("command") else job.command_list()
     return _shaped({**override, "name": main, "command": command, "environment": job.env | template | service})

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import Field, JsonValue
 
@@ -34,8 +34,8 @@ from push_pools.domain.jobs import BaseJobConfiguration, BaseVariables
 from push_pools.domain.runs import JobHandle
 from push_pools.domain.states import JobStatus, Observation
 from push_pools.platforms.process_exits import ExitWatcher
-from push_pools.platforms.process_jobs import Busy, JobDirectory, Note, boot_id
-from push_pools.platforms.process_wrappers import WrapperFailed, Wrappers, WrapperSilent, script_for
+from push_pools.platforms.process_jobs import SPARE, Busy, JobDirectory, Note, boot_id
+from push_pools.platforms.process_wrappers import Wrapper, WrapperFailed, Wrappers, WrapperSilent, script_for
 from push_pools.ports import LogPage
 
 if TYPE_CHECKING:
@@ -139,11 +139,11 @@ class ProcessPlatform:
             raise PlatformMissing(TYPE, "there is no home directory", fix="set PUSH_POOLS_HOME")
         self._clock, self._real_clock = context.clock, context.real_clock
         self._home = Path(home).expanduser().absolute()
-        self._jobs = self._home / "jobs"
+        self._jobs = f"{self._home}/jobs"
         self._place = {"host": socket.gethostname(), "home": str(self._home)}
         self._env = _inherited(os.environ)
         self._watcher = ExitWatcher() if use_pidfd is None else ExitWatcher(use_pidfd=use_pidfd)
-        self._wrappers = Wrappers(self._home / "wrappers", self._env, self._watcher, waiting=waiting)
+        self._wrappers = Wrappers(self._jobs, self._env, self._watcher, waiting=waiting)
         self._tells: list[Callable[[JobHandle, Observation], None]] = []
         self._followed: set[str] = set()
 
@@ -152,10 +152,10 @@ class ProcessPlatform:
     def handle(self, job: BaseJobConfiguration, key: str) -> JobHandle:
         """Return the handle, without a pid, of the job that `submit` would start. Pure."""
         run_id, attempt = job.env.get("PUSH_POOLS_RUN_ID"), job.env.get("PUSH_POOLS_ATTEMPT")
-        return JobHandle(
+        return JobHandle.model_construct(
             key=key,
             platform=TYPE,
-            place=self._place,
+            place=dict(self._place),
             run_id=UUID(run_id) if run_id else None,
             attempt=int(attempt) if attempt else 1,
         )
@@ -178,54 +178,83 @@ class ProcessPlatform:
             SubmissionUncertain: The wrapper was told, and did not answer in time.
         """
         argv = _checked(_own(job))
-        handle = self.handle(job, key)
-        directory = JobDirectory(self._jobs / key)
+        handle, directory = self.handle(job, key), self._directory(key)
         deadline = time.monotonic() + CALL_SECONDS
         try:
-            self._make(directory)
-            with directory.locked(deadline):
-                note = self._wait_for_note(directory, deadline)
-                if note is None:
-                    return self._start(directory, handle, argv, _own(job), deadline)
+            script = partial(self._script, _own(job), argv, directory)
+            return self._start_first(directory, handle, script, deadline) or self._start_again(
+                directory, handle, script, deadline
+            )
         except (Busy, WrapperSilent) as error:
             raise SubmissionUncertain(TYPE, f"the wrapper of {key} did not answer in {CALL_SECONDS:g} s") from error
+        except WrapperFailed as error:
+            raise _not_started(_own(job), str(error)) from error
         except OSError as error:
             raise _unavailable(error) from error
-        self.follow(handle)
-        return handle.model_copy(update={"pid": note.name})
 
-    def _make(self, directory: JobDirectory) -> None:
+    def _start_first(
+        self, directory: JobDirectory, handle: JobHandle, script: Callable[[str], bytes], deadline: float
+    ) -> JobHandle | None:
+        """Start the job if its key has no directory yet; one rename is all that has to be done on disk."""
+        wrapper = self._wrappers.take()
         try:
-            directory.path.mkdir(mode=0o700, exist_ok=True)
-        except FileNotFoundError:
-            self._jobs.mkdir(mode=0o700, parents=True, exist_ok=True)
-            directory.path.mkdir(mode=0o700, exist_ok=True)
+            is_first = directory.claim(wrapper.directory)
+        except OSError:
+            wrapper.dismiss()
+            raise
+        if not is_first:
+            self._wrappers.give_back(wrapper)
+            return None
+        return self._tell(wrapper, directory, handle, script, deadline)
 
-    def _start(
-        self, directory: JobDirectory, handle: JobHandle, argv: Sequence[str], job: ProcessJobConfiguration, by: float
+    def _start_again(
+        self, directory: JobDirectory, handle: JobHandle, script: Callable[[str], bytes], deadline: float
     ) -> JobHandle:
-        """Have a wrapper start the job; the directory is locked, and nothing was, or is being, started in it."""
-        for _ in range(_TRIES):
-            wrapper = self._wrappers.take()
-            note = Note(wrapper.pid, wrapper.start, boot_id(), time.time())
-            started = handle.model_copy(update={"pid": note.name})
-            script = script_for(directory.path, _working_dir(job), note.first_line, self._looked_up(argv, job), job.env)
-            # The wrapper's lock is in place before the wrapper knows of the job, and stays as long as it lives:
-            # while it is held, the job may yet start, even if this process dies on the next line.
-            wrapper.lock_path.rename(directory.path / "lock")
-            wrapper.ended = partial(self._ended, started, directory)
-            self._followed.add(handle.key)
-            try:
-                wrapper.tell(script, by)
-            except WrapperFailed as error:
-                if found := directory.note():
-                    return handle.model_copy(update={"pid": found.name})  # It was killed before it could answer.
-                if why := str(error):
-                    raise _not_started(job, why) from error
-                continue  # Somebody killed it while it waited.
-            self._wrappers.refill_soon()
-            return started
+        """Return the job that was started under the key; if it provably was not, start it."""
+        with directory.locked(deadline):
+            for _ in range(_TRIES):
+                if (note := directory.settled_note(deadline)) is not None:
+                    self.follow(handle)
+                    return handle.model_copy(update={"pid": note.name})
+                wrapper = self._wrappers.take()
+                os.rename(wrapper.directory + "/lock", directory.path + "/lock")  # noqa: PTH104
+                shutil.rmtree(wrapper.directory, ignore_errors=True)
+                if started := self._tell(wrapper, directory, handle, script, deadline):
+                    return started
         raise PlatformUnavailable(TYPE, f"{_TRIES} wrappers were killed before they started the job")
+
+    def _tell(
+        self,
+        wrapper: Wrapper,
+        directory: JobDirectory,
+        handle: JobHandle,
+        script: Callable[[str], bytes],
+        deadline: float,
+    ) -> JobHandle | None:
+        """Tell a wrapper, whose lock is in the job's directory, to start the job; `None` if it was dead before.
+
+        From here on the job may start until the wrapper is gone, even if this process dies on the next line.
+        """
+        note = Note(wrapper.pid, wrapper.start, boot_id(), time.time())
+        started = handle.model_copy(update={"pid": note.name})
+        wrapper.ended = partial(self._ended, started, directory)
+        self._followed.add(handle.key)
+        try:
+            wrapper.tell(script(note.first_line), deadline)
+        except WrapperFailed as error:
+            if directory.note() is not None:
+                return started  # It was killed before it could answer.
+            if str(error):
+                raise
+            return None  # Somebody killed it while it waited.
+        self._wrappers.refill_soon()
+        return started
+
+    def _script(self, job: ProcessJobConfiguration, argv: Sequence[str], directory: JobDirectory, line: str) -> bytes:
+        return script_for(directory.path, _working_dir(job), line, self._looked_up(argv, job), job.env)
+
+    def _directory(self, key: str) -> JobDirectory:
+        return JobDirectory(f"{self._jobs}/{key}")
 
     def _looked_up(self, argv: Sequence[str], job: ProcessJobConfiguration) -> Sequence[str]:
         """Return the command with the path of its program, if it is found; the wrapper reports what is not."""
@@ -233,17 +262,8 @@ class ProcessPlatform:
             return argv
         paths = job.env.get("PATH", self._env.get("PATH")) or ""
         programs = (f"{directory}/{argv[0]}" for directory in paths.split(":") if directory.startswith("/"))
-        found = next((path for path in programs if os.access(path, os.X_OK) and not Path(path).is_dir()), argv[0])
+        found = next((path for path in programs if os.access(path, os.X_OK) and not os.path.isdir(path)), argv[0])  # noqa: PTH112
         return [found, *argv[1:]]
-
-    def _wait_for_note(self, directory: JobDirectory, deadline: float) -> Note | None:
-        while True:
-            try:
-                return directory.settled_note()
-            except Busy:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.001)
 
     # -- looking
 
@@ -259,13 +279,13 @@ class ProcessPlatform:
         return handle.model_copy(update={"pid": note.name}) if note else None
 
     def _look(self, key: str) -> Note | None:
-        directory = JobDirectory(self._jobs / key)
+        directory = self._directory(key)
         deadline = time.monotonic() + ASK_SECONDS
         try:
             if note := directory.note():
                 return note
             with directory.locked(deadline):
-                return self._wait_for_note(directory, deadline)
+                return directory.settled_note(deadline)
         except FileNotFoundError:
             return None
         except Busy as error:
@@ -285,7 +305,7 @@ class ProcessPlatform:
             raise _unavailable(error) from error
 
     def _observe(self, handle: JobHandle) -> Observation:
-        directory = JobDirectory(self._jobs / handle.key)
+        directory = self._directory(handle.key)
         note = directory.note()
         if note is None:
             return self._unknown(handle)
@@ -351,7 +371,7 @@ class ProcessPlatform:
         Raises:
             PlatformUnavailable: The job is just being started, or the disk cannot be read or written.
         """
-        directory = JobDirectory(self._jobs / handle.key)
+        directory = self._directory(handle.key)
         note = self._look(handle.key)
         try:
             if note is None:
@@ -364,11 +384,17 @@ class ProcessPlatform:
             raise _unavailable(error) from error
 
     def _refuse_start(self, directory: JobDirectory) -> Note | None:
-        self._make(directory)
+        """Use up a key that nothing was started under; return the note of the job if that came first."""
+        refusal = JobDirectory(f"{self._jobs}/{SPARE}{uuid4().hex}")
+        Path(refusal.path).mkdir(mode=0o700, parents=True)
+        refusal.refuse_start()
+        if directory.claim(refusal.path):
+            return None
+        shutil.rmtree(refusal.path, ignore_errors=True)
         deadline = time.monotonic() + ASK_SECONDS
         try:
             with directory.locked(deadline):
-                note = self._wait_for_note(directory, deadline)
+                note = directory.settled_note(deadline)
                 if note is None:
                     directory.refuse_start()
                 return note
@@ -402,7 +428,7 @@ class ProcessPlatform:
         is_over = self.observe([handle])[0].is_over  # First, or what is written in between would be missed.
         offset = int(cursor) if cursor else 0
         try:
-            with (self._jobs / handle.key / "output").open("rb") as file:
+            with Path(self._jobs, handle.key, "output").open("rb") as file:
                 file.seek(offset)
                 data = file.read(PAGE_BYTES + 1)
         except FileNotFoundError:
@@ -426,7 +452,7 @@ class ProcessPlatform:
 
     def follow(self, handle: JobHandle) -> None:
         """Also tell of this job, which an earlier process started; at once if it is over. Repeatable."""
-        directory = JobDirectory(self._jobs / handle.key)
+        directory = self._directory(handle.key)
         if handle.key in self._followed:
             return
         with suppress(OSError):  # Only a hint: sweeps see it too.
@@ -446,16 +472,16 @@ class ProcessPlatform:
 
     def _ended(self, handle: JobHandle, directory: JobDirectory) -> None:
         self._followed.discard(handle.key)
-        if directory.note() is None:
+        if (note := directory.note()) is None:
             return  # A wrapper that failed to start the job.
-        seen = self._observe(handle)
+        seen = self._observe(handle) if note.ended is None else self._seen(handle, note)
         if seen.is_over:
-            self._tell(handle, seen)
+            self._tell_all(handle, seen)
         else:  # Its wrapper was killed, and nobody announces the end of the others.
             self._followed.add(handle.key)
             self._watcher.after(LOOK_AGAIN_SECONDS, partial(self._ended, handle, directory))
 
-    def _tell(self, handle: JobHandle, seen: Observation) -> None:
+    def _tell_all(self, handle: JobHandle, seen: Observation) -> None:
         for tell in self._tells:
             try:
                 tell(handle, seen)
@@ -469,11 +495,13 @@ class ProcessPlatform:
         """Remove the directories of jobs that are long over: some now, the rest later, then again the next day."""
         oldest = time.time() - HISTORY_DAYS * 86400
         with suppress(OSError):
-            keys = os.listdir(self._jobs) if keys is None else keys  # noqa: PTH208 - names suffice
+            if keys is None:
+                self._wrappers.clear()
+                keys = os.listdir(self._jobs)  # noqa: PTH208
             for key in keys[:PRUNE_ENTRIES]:
-                note = JobDirectory(self._jobs / key).note()
+                note = self._directory(key).note()
                 if note is not None and (note.ended or note.began) < oldest and not self._runs(key):
-                    shutil.rmtree(self._jobs / key, ignore_errors=True)
+                    shutil.rmtree(f"{self._jobs}/{key}", ignore_errors=True)
             if more := keys[PRUNE_ENTRIES:]:
                 return self._watcher.after(1.0, partial(self._prune, more))
         return self._watcher.after(86400.0, self._prune)

@@ -4,12 +4,19 @@
     jobs/<key>/lock      locked by the wrapper for as long as it lives, from before it is told of the job
     jobs/<key>/stop      somebody asked for a stop; the time of the file is when
     jobs/<key>/output    what the job wrote to standard output and standard error
+    jobs/.w-<id>         the directory of a wrapper that waits for a job
 
-The lock of the directory itself is held while somebody decides whether a wrapper is told to start the job.
+A directory is made with its lock in it, held, and then renamed to the key: of many who do that, one succeeds. So a
+directory that is there, with its lock free and nothing in `started`, is of a wrapper that is gone and ran nothing.
+Whoever then decides to try again holds the lock of the directory itself.
 """
+
+# Paths are plain strings: a `Path` costs as much as the system call that it is made for, and a job makes a dozen.
+# ruff: noqa: PTH104, PTH108, PTH110, PTH116, PTH208
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -27,6 +34,8 @@ NOT_STARTED = "not-started"
 """The pid of a job that was stopped before it was started, and so never will be."""
 LOST = "unknown"
 """The pid of a job whose wrapper's note did not outlive a power failure."""
+SPARE = ".w-"
+"""How the names of directories begin that belong to no key yet."""
 _POLL_SECONDS = 0.001
 
 
@@ -81,20 +90,20 @@ class Note:
 class JobDirectory:
     """The directory of one job."""
 
-    path: Path
+    path: str
 
     def note(self) -> Note | None:
         """Return what the wrapper wrote; `None` if nothing was started, or just now is."""
         try:
-            fd = os.open(self.path / "started", os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self.path + "/started", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         try:
-            return Note.parse(os.read(fd, 4096).decode(), os.fstat(fd).st_mtime)
+            return Note.parse(os.read(fd, 4096).decode(errors="replace"), os.fstat(fd).st_mtime)
         finally:
             os.close(fd)
 
-    def settled_note(self) -> Note | None:
+    def settled_note(self, deadline: float) -> Note | None:
         """Return what the wrapper wrote; `None` if there is none, and none that could still write it.
 
         To be called with the directory locked. An empty note without a wrapper is of one that was killed between
@@ -102,17 +111,21 @@ class JobDirectory:
         power failure, and nobody knows what ran.
 
         Raises:
-            Busy: A wrapper has been told of the job and has not started it yet.
+            Busy: Until the deadline (monotonic) a wrapper knows of the job and has not started it.
         """
-        is_starting = self._is_wrapper_alive()
-        if note := self.note():
-            return note
-        if is_starting:
-            raise Busy
+        while self.is_locked():
+            if (note := self.note()) is not None:
+                return note
+            if time.monotonic() > deadline:
+                raise Busy
+            time.sleep(_POLL_SECONDS)
+        return self.note() or self._remains()
+
+    def _remains(self) -> Note | None:
         with suppress(FileNotFoundError):
-            if (self.path / "started").stat().st_mtime < boot_time():
+            if os.stat(self.path + "/started").st_mtime < boot_time():
                 return Note(0, LOST, "-", boot_time())
-            (self.path / "started").unlink()
+            os.unlink(self.path + "/started")
         return None
 
     @contextmanager
@@ -134,27 +147,37 @@ class JobDirectory:
             os.close(fd)
 
     def refuse_start(self) -> None:
-        """Use the key up, so that no wrapper ever starts it. To be called with the directory locked and unused."""
+        """Write that the job is never to be started; nothing else is there yet, or can be."""
         note = Note(0, NOT_STARTED, "-", time.time())
-        draft = self.path / "draft"
+        draft = Path(self.path, "draft")
         draft.write_text(f"{note.first_line}\n- stopped\n")
-        draft.rename(self.path / "started")
+        draft.rename(self.path + "/started")
+
+    def claim(self, spare: str) -> bool:
+        """Make a directory, with what is in it, that of the job; `False` if the job has one already."""
+        try:
+            os.rename(spare, self.path)
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                return False
+            raise
+        return True
 
     def mark_stop(self) -> float:
         """Write down that a stop was asked for, before any signal, and return when that was first done."""
         with suppress(FileExistsError):
-            os.close(os.open(self.path / "stop", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        return (self.path / "stop").stat().st_mtime
+            os.close(os.open(self.path + "/stop", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        return os.stat(self.path + "/stop").st_mtime
 
     def is_stop_marked(self) -> bool:
-        return (self.path / "stop").exists()
+        return os.path.exists(self.path + "/stop")
 
     def is_alive(self, note: Note) -> bool:
         """Whether the wrapper that wrote the note still runs; one with the same number does not count."""
         if not note.pid:
             return False
         if not has_process_table():
-            return self._is_wrapper_alive()
+            return self.is_locked()
         return note.boot == boot_id() and start_of(note.pid) == note.start
 
     def has_survivors(self, note: Note) -> bool:
@@ -172,9 +195,10 @@ class JobDirectory:
             with suppress(ProcessLookupError):
                 os.killpg(note.pid, number)
 
-    def _is_wrapper_alive(self) -> bool:
+    def is_locked(self) -> bool:
+        """Whether a wrapper lives that was, or is about to be, told of the job."""
         try:
-            fd = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self.path + "/lock", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
@@ -245,6 +269,6 @@ def _members(group: int) -> list[str]:
         return []
     if not has_process_table():
         return [str(group)]
-    stats = ((name, _stat(name)) for name in os.listdir("/proc") if name.isdigit())  # noqa: PTH208 - names suffice
+    stats = ((name, _stat(name)) for name in os.listdir("/proc") if name.isdigit())
     # In the group *and* the session that the wrapper began: an unrelated group would hardly have both numbers.
     return [name for name, f in stats if f and f[2] == f[3] == str(group) and f[0] not in "ZX"]

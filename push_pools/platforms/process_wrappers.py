@@ -4,6 +4,9 @@ Most of the time that a local job costs is the start of programs: a shell, then 
 waiting; a job then costs little more than its own program. Without one waiting, it is spawned on the spot.
 """
 
+# Plain strings for paths, as in `process_jobs`.
+# ruff: noqa: PTH102, PTH116, PTH208
+
 from __future__ import annotations
 
 import fcntl
@@ -17,14 +20,14 @@ import threading
 import time
 from contextlib import suppress
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from push_pools.platforms.process_jobs import has_process_table, start_of
+from push_pools.platforms.process_jobs import SPARE, JobDirectory, has_process_table, start_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from push_pools.platforms.process_exits import ExitWatcher
 
@@ -34,6 +37,7 @@ REFILL_SECONDS = 0.005
 """How long after a job was started the next wrapper is spawned, so that it does not compete with the job's start."""
 
 YOUNG_SECONDS = 60.0
+"""How old the directory of a wrapper that waits for nobody is when it is removed."""
 
 _SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHELL_OWN = re.compile(
@@ -61,26 +65,30 @@ class WrapperSilent(Exception):
 class Wrapper:
     """One shell, in a session of its own, that starts at most one job."""
 
-    def __init__(self, spares: Path, env: Mapping[str, str], prelude: bytes, strangers: Sequence[int]) -> None:
-        self.lock_path = spares / uuid4().hex
+    def __init__(self, jobs: str, env: Mapping[str, str], prelude: bytes, strangers: Sequence[int]) -> None:
+        self.directory = f"{jobs}/{SPARE}{uuid4().hex}"
+        """Holds its lock; it becomes the directory of its job."""
         self.ended: Callable[[], None] | None = None
         """What to do when it is over, once it was told of a job."""
+        self._script = self._answer = -1
         fds: list[int] = []
         try:
             self._spawn(fds, env, strangers)
             self._send(prelude, time.monotonic() + 1)
         except BaseException:
-            self._abandon()
+            self.dismiss()
             raise
         finally:
             for fd in fds:
                 os.close(fd)
-        self.start = start_of(self.pid) or ("gone" if has_process_table() else self.lock_path.name)
+        self.start = start_of(self.pid) or ("gone" if has_process_table() else uuid4().hex)
 
     def _spawn(self, fds: list[int], env: Mapping[str, str], strangers: Sequence[int]) -> None:
-        self._script = self._answer = -1
-        lock = _open(fds, os.open(self.lock_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        _make(self.directory)
+        lock = _open(fds, os.open(self.directory + "/lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Here and not by the wrapper, so that as little as possible is left to do when there is a job.
+        os.close(os.open(self.directory + "/output", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         script, self._script = os.pipe()
         script = _open(fds, script)
         self._answer, answer = os.pipe()
@@ -121,8 +129,10 @@ class Wrapper:
         return False
 
     def dismiss(self) -> None:
-        """Let a wrapper that was told nothing end."""
-        self._abandon()
+        """Let a wrapper end that was told nothing, and remove its directory if it still has one."""
+        self._close_script()
+        self._close_answer()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _send(self, script: bytes, deadline: float) -> None:
         while script:
@@ -143,12 +153,6 @@ class Wrapper:
                 raise WrapperFailed(answer.decode(errors="replace").strip())
             answer += more
 
-    def _abandon(self) -> None:
-        self._close_script()
-        self._close_answer()
-        with suppress(OSError):
-            self.lock_path.unlink()
-
     def _close_script(self) -> None:
         if self._script >= 0:
             os.close(self._script)
@@ -158,6 +162,14 @@ class Wrapper:
         if self._answer >= 0:
             os.close(self._answer)
             self._answer = -1
+
+
+def _make(directory: str) -> None:
+    try:
+        os.mkdir(directory, 0o700)
+    except FileNotFoundError:
+        Path(directory).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.mkdir(directory, 0o700)
 
 
 def _open(fds: list[int], fd: int) -> int:
@@ -172,7 +184,7 @@ def _open(fds: list[int], fd: int) -> int:
 def _inheritable() -> list[int]:
     """Return the descriptors that this process got from its parent, and would pass on to jobs that outlive both."""
     found = []
-    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - names suffice
+    for name in os.listdir("/dev/fd"):
         with suppress(OSError):
             if int(name) > 3 and os.get_inheritable(int(name)):
                 found.append(int(name))
@@ -188,12 +200,12 @@ def _ready(fd: int, event: int, deadline: float) -> bool:
 class Wrappers:
     """Keeps a wrapper waiting, and hands it out."""
 
-    def __init__(self, spares: Path, env: Mapping[str, str], watcher: ExitWatcher, *, waiting: int = 1) -> None:
-        self._spares, self._env, self._watcher, self._wanted = spares, env, watcher, waiting
+    def __init__(self, jobs: str, env: Mapping[str, str], watcher: ExitWatcher, *, waiting: int = 1) -> None:
+        self._jobs, self._env, self._watcher, self._wanted = jobs, env, watcher, waiting
         self._prelude, self._strangers = _prelude(), _inheritable()
         self._lock = threading.Lock()
         self._waiting: list[Wrapper] = []
-        self._is_ready = self._is_closed = False
+        self._is_closed = False
 
     def take(self) -> Wrapper:
         """Return a wrapper that was told nothing yet.
@@ -206,13 +218,16 @@ class Wrappers:
                 return self._waiting.pop()
         return self._spawn()
 
+    def give_back(self, wrapper: Wrapper) -> None:
+        """Take back a wrapper that was told nothing."""
+        with self._lock:
+            self._waiting.append(wrapper)
+
     def refill(self) -> None:
         """Spawn what is missing; best done when nothing else is to be done. What fails here, a submit reports."""
         with suppress(OSError, WrapperSilent):
             while not self._is_closed and len(self._waiting) < self._wanted:
-                wrapper = self._spawn()
-                with self._lock:
-                    self._waiting.append(wrapper)
+                self.give_back(self._spawn())
 
     def refill_soon(self) -> None:
         """Have the watcher's thread spawn what is missing, shortly."""
@@ -231,8 +246,7 @@ class Wrappers:
                 os.waitpid(wrapper.pid, 0)
 
     def _spawn(self) -> Wrapper:
-        self._make_ready()
-        wrapper = Wrapper(self._spares, self._env, self._prelude, self._strangers)
+        wrapper = Wrapper(self._jobs, self._env, self._prelude, self._strangers)
         # Watched from its birth, which costs no time when there is a job.
         self._watcher.watch(wrapper.pid, wrapper.is_alive, lambda: self._ended(wrapper))
         return wrapper
@@ -248,24 +262,20 @@ class Wrappers:
             wrapper.dismiss()
         return None
 
-    def _make_ready(self) -> None:
-        """Remove the locks of wrappers that waited for a server that is gone."""
-        if self._is_ready:
-            return
-        self._spares.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in self._spares.iterdir():
-            with suppress(OSError), path.open() as file:
-                if os.fstat(file.fileno()).st_mtime > time.time() - YOUNG_SECONDS:
-                    continue  # Somebody may be about to lock it.
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
-        self._is_ready = True
+    def clear(self) -> None:
+        """Remove the directories of wrappers that waited for a server that is gone."""
+        with suppress(OSError):
+            for name in os.listdir(self._jobs):
+                path = f"{self._jobs}/{name}"
+                is_young = os.stat(path).st_mtime > time.time() - YOUNG_SECONDS  # Somebody may be about to lock it.
+                if name.startswith(SPARE) and not is_young and not JobDirectory(path).is_locked():
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 # -- what a wrapper is told ----------------------------------------------------
 
 
-def script_for(directory: Path, cwd: str, identity: str, argv: Sequence[str], env: Mapping[str, str | None]) -> bytes:
+def script_for(directory: str, cwd: str, identity: str, argv: Sequence[str], env: Mapping[str, str | None]) -> bytes:
     """Return the lines that have a wrapper start a job."""
     by_shell = {name: value for name, value in env.items() if _is_plain(name)}
     lines = [f"unset {n}" if v is None else f"export {n}={shlex.quote(v)}" for n, v in by_shell.items()]
@@ -273,7 +283,7 @@ def script_for(directory: Path, cwd: str, identity: str, argv: Sequence[str], en
         others = [(name, value) for name, value in env.items() if name not in by_shell]
         unset = [word for name, value in others if value is None for word in ("-u", name)]
         argv = [ENV_PROGRAM, *unset, *(f"{name}={value}" for name, value in others if value is not None), *argv]
-    call = shlex.join(["__pp_job", str(directory), cwd, identity, *argv])
+    call = shlex.join(["__pp_job", directory, cwd, identity, *argv])
     return os.fsencode("\n".join(["{", *lines, call, "}", ""]))
 
 

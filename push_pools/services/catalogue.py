@@ -8,7 +8,6 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
-from push_pools.domain.config import MOST_LIMIT, MOST_PRIORITY
 from push_pools.domain.deployments import Deployment
 from push_pools.domain.errors import AlreadyExists, InUse, InvalidInput, NotAllowed, NotFound, VersionConflict
 from push_pools.domain.events import Admit, Tick
@@ -22,6 +21,7 @@ from push_pools.domain.jobs import default_base_job_template
 from push_pools.domain.pools import DEFAULT_QUEUE, CatalogueRecord, Variable, WorkPool, WorkQueue, full_pool_type
 from push_pools.domain.problems import nearest
 from push_pools.domain.templates import copy_json
+from push_pools.domain.values import MOST_LIMIT, MOST_PRIORITY
 from push_pools.ports import RunFilter
 from push_pools.services.records import KEEP, Keep, add_record, change_record, checked_name, remove_record
 
@@ -487,7 +487,7 @@ def delete_deployment(app: App, ref: str, *, managed_by: str | None = None) -> N
 
 def ask_to_plan(app: App, reason: str, deployments: Iterable[Deployment]) -> None:
     """Ask for schedules to be planned at once, if there are any; else the next tick does it."""
-    if any(deployment.schedules and not deployment.is_paused for deployment in deployments):
+    if any(schedule.active for each in deployments if not each.is_paused for schedule in each.schedules):
         app.queue.send(Tick(reason=reason).to_json())
 
 

@@ -48,7 +48,7 @@ def put_scheduled_run(event: ScheduledRun, app: App, *, envelope_id: str) -> Put
         raise InvalidEvent(f"scheduled_time {due.isoformat()} is more than {HISTORY.days} days ago; send a current one")
     run = _run_of(event, app, due, identity(event, envelope_id=envelope_id, received_at=now))
     stored = app.store.put_run(run)
-    is_new = stored.version == 1 and stored.created_at == run.created_at
+    is_new = stored == run.evolve(version=1)
     if not is_new:
         stored = _put_again(stored, run, app)
     if not stored.is_final and stored.due_at <= now + timedelta(seconds=app.timing.look_ahead_seconds):

@@ -118,7 +118,7 @@ class _Submission:
 
     def _decided(self) -> bool:
         run = self.run
-        return run.cancel is not None or run.verdict is not None or self._lapsed()
+        return run.cancel is not None or run.verdict is not None or self._why_give_up() is not None
 
     def _conclude_not_started(self) -> None:
         """No call can land any more, and a look-up after that found nothing."""

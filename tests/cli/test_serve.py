@@ -64,6 +64,18 @@ def get(port: int, path: str = "/health") -> tuple[int, Any]:
         return error.code, json.load(error)
 
 
+def when_well(port: int) -> tuple[int, Any]:
+    """Return what a server answers once it listens and has ticked."""
+    end = time.monotonic() + 20
+    while True:
+        with contextlib.suppress(urllib.error.URLError):
+            answer = get(port)
+            if answer[0] == 200 or time.monotonic() > end:
+                return answer
+        assert time.monotonic() < end, "nothing listens"
+        time.sleep(0.05)
+
+
 def logs_of(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
@@ -108,12 +120,8 @@ def test_a_second_server_says_who_serves(cli: Cli) -> None:
 def test_health_is_answered(cli: Cli) -> None:
     port = free_port()
     with server(cli.home, "serve", "--port", str(port)):
-        end = time.monotonic() + 20
-        while (answer := get(port))[0] != 200 and time.monotonic() < end:
-            time.sleep(0.05)
-
-        assert answer[0] == 200
-        assert answer[1]["status"] == "ok"
+        status, body = when_well(port)
+        assert (status, body["status"]) == (200, "ok")
         assert get(port, "/other")[0] == 404
 
 

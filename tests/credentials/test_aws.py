@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from push_pools import credentials
-from push_pools.credentials import aws, block_class, block_type, block_types, is_long_lived, secret_fields
+from push_pools.credentials import aws_sessions, block_class, block_type, block_types, is_long_lived, secret_fields
 from push_pools.credentials.aws import AwsCredentials
 from push_pools.credentials.registry_auth import DockerRegistryCredentials
 from push_pools.domain.errors import JobRejected, NotFound, PlatformUnavailable
@@ -186,7 +186,7 @@ def test_the_users_own_options_stand_beside_ours() -> None:
     config: Any = block.client("ecs", retries=False).meta.config
 
     assert config.proxies == {"https": "http://p"}
-    assert config.read_timeout == aws.SUBMIT_READ_SECONDS
+    assert config.read_timeout == aws_sessions.SUBMIT_READ_SECONDS
 
 
 def test_clients_are_shared_by_threads_and_by_equal_blocks() -> None:
@@ -225,17 +225,17 @@ def test_clients_with_keys_are_let_go_after_five_minutes(monkeypatch: pytest.Mon
     first = static().client("ecs", retries=True)
     assert static().client("ecs", retries=True) is first
     now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + aws.KEPT_SECONDS + 1)
+    monkeypatch.setattr(time, "monotonic", lambda: now + aws_sessions.KEPT_SECONDS + 1)
 
     assert static().client("ecs", retries=True) is not first
 
 
 def test_only_so_many_identities_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(aws, "MAX_OPEN", 2)
+    monkeypatch.setattr(aws_sessions, "MAX_OPEN", 2)
     for number in range(5):
         static(aws_access_key_id=f"AKIA{number}").region()
 
-    assert len(aws._OPEN) == 2
+    assert len(aws_sessions._OPEN) == 2
 
 
 def test_a_client_without_credentials_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,6 +340,13 @@ def test_an_sts_that_cannot_be_reached_is_unavailable(sts: StsDouble) -> None:
         static(assume_role_arn=ROLE, assume_role_kwargs={"ExternalId": "closed"}).check("ecs:push")
 
 
+def test_an_option_of_the_role_that_does_not_fit_is_a_mistake(sts: StsDouble) -> None:
+    with pytest.raises(JobRejected, match="DurationSeconds"):
+        static(assume_role_arn=ROLE, assume_role_kwargs={"DurationSeconds": "long"}).check("ecs:push")
+
+    assert not sts.asked
+
+
 def test_a_profile_that_is_not_there_is_a_mistake() -> None:
     with pytest.raises(JobRejected, match="absent") as caught:
         AwsCredentials(profile_name="absent").check("ecs:push")
@@ -351,7 +358,7 @@ def test_whatever_else_fails_before_a_call_is_unavailable(monkeypatch: pytest.Mo
     def fails(self: object) -> None:
         raise RuntimeError("odd")
 
-    monkeypatch.setattr(aws._Opened, "check", fails)
+    monkeypatch.setattr(aws_sessions.Opened, "check", fails)
 
     with pytest.raises(PlatformUnavailable, match="odd"):
         static().check("ecs:push")

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from push_pools.domain.config import Config, InvalidConfigFile, Place
+from push_pools.domain.config import Config, DeploymentSpec, InvalidConfigFile, Place, RetriesSpec, WorkPoolSpec
 from push_pools.domain.runs import RetryPolicy
+from push_pools.domain.schedules import ScheduleSpec
 from push_pools.domain.states import FailureClass
 from push_pools.services.config_file import MAX_CHARACTERS, parse_config, parse_yaml
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 DOCUMENTED = """
 work_pools:
@@ -465,3 +471,22 @@ def test_no_text_raises_anything_else(text: str) -> None:
         parse_config(text, "f")
     except InvalidConfigFile as error:
         assert error.problems  # noqa: PT017 - Either way is right.
+
+
+# -- the documentation
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "config-file.md"
+
+
+def test_the_documented_file_is_read_from_the_documentation() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    assert parse(text).deployments == parse(DOCUMENTED).deployments
+
+
+@pytest.mark.parametrize("model", [WorkPoolSpec, DeploymentSpec, ScheduleSpec, RetriesSpec])
+def test_every_key_is_documented(model: type[BaseModel]) -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    later = {"is_paused"} if model is WorkPoolSpec else set()
+    assert not [
+        name for name in model.model_fields if f"`{name}`" not in text and f"`{name}:" not in text and name not in later
+    ]

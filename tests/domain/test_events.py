@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -267,6 +268,12 @@ def test_a_refusal_shows_little_of_the_input(junk: str, key: str) -> None:
         assert not any(junk[start : start + 81] in told for start in range(len(junk) - 80))
 
 
+def test_a_refusal_holds_no_control_characters() -> None:
+    """It goes to terminals and logs."""
+    assert "wrong: a[31mb: there is no such key" in refusal(event(**{"a\x1b[31mb": 1})).replace(" [", "[")
+    assert "\x1b" not in refusal(event(type="\x1b]0;x"))
+
+
 @given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: text.encode(errors="surrogatepass")))
 def test_nothing_but_invalid_event_is_raised(junk: bytes) -> None:
     with pytest.raises(InvalidEvent):
@@ -328,3 +335,12 @@ def test_the_generated_schemas_are_those_of_the_code() -> None:
     made = runpy.run_path(str(root / "scripts" / "make_schemas.py"))["schemas"]()
     stored = {path.name: path.read_text(encoding="utf-8") for path in (root / "infra" / "schemas").glob("*.json")}
     assert stored == made
+
+
+def test_the_documented_events_are_read() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
+    scheduled, published = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    assert isinstance(parse_event(scheduled).event, ScheduledRun)
+    assert RunStateChanged.model_validate_json(published).failure_class == "oom"
+    fields = set(ScheduledRun.model_fields) | set(Sweep.model_fields) | set(Submit.model_fields)
+    assert not [name for name in fields if f"`{name}`" not in text]

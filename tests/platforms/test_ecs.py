@@ -38,6 +38,7 @@ from push_pools.testing.ecs_double import CAPACITY, EcsDouble, Fault, Hold, Life
 from .ecs_world import (
     SUBNETS,
     TEMPLATE,
+    Clock,
     EcsWorld,
     arn_of,
     environment,
@@ -370,7 +371,7 @@ def test_what_landed_without_an_answer_is_found_and_not_started_again(world: Ecs
 
 
 def test_a_slow_answer_is_given_up_in_time(world: EcsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("push_pools.credentials.aws.SUBMIT_READ_SECONDS", 0.2)
+    monkeypatch.setattr("push_pools.credentials.aws_sessions.SUBMIT_READ_SECONDS", 0.2)
     job, key = world.prepared()
     hold = Hold()
     world.double.faults.add("RunTask", Fault.hang(hold))
@@ -383,7 +384,7 @@ def test_a_slow_answer_is_given_up_in_time(world: EcsWorld, monkeypatch: pytest.
 
 
 def test_the_times_of_a_submission_stay_below_thirty_seconds() -> None:
-    from push_pools.credentials.aws import CONNECT_SECONDS, SUBMIT_READ_SECONDS
+    from push_pools.credentials.aws_sessions import CONNECT_SECONDS, SUBMIT_READ_SECONDS
     from push_pools.domain.records import Timing
 
     longest = ecs_module.BEFORE_CALL_SECONDS + CONNECT_SECONDS + SUBMIT_READ_SECONDS
@@ -416,15 +417,11 @@ def test_a_block_that_is_gone_is_unavailable_everywhere(world: EcsWorld) -> None
     job, key = world.prepared(aws_credentials={"$ref": {"block_document_id": "b"}})
     handle = world.platform.submit(job, key)
 
-    class Gone(dict[str | None, Any]):
+    class NoBlocks(dict[str | None, Any]):
         def __missing__(self, key: str | None) -> Any:
             raise NotFound("block", str(key))
 
-    world.blocks.clear()
-    world.platform._context = world.platform._context.__class__(
-        lambda id_: Gone()[id_], {}, world.platform._context.clock, world.platform._context.clock
-    )
-    world.platform._jobs = EcsJobs(world.platform._client, world.platform._context.clock)
+    world.blocks = NoBlocks()
     calls: list[Callable[[], Any]] = [
         lambda: world.platform.submit(job, key),
         lambda: world.platform.find(handle),
@@ -867,7 +864,7 @@ def page(lines: list[str], token: str) -> dict[str, Any]:
 def logs(world: EcsWorld) -> Iterator[tuple[JobHandle, Stubber]]:
     handle = world.submitted(**LOGS, cloudwatch_logs_options={"awslogs-region": "eu-west-1"})
     cloudwatch = boto3.client("logs", region_name="eu-west-1")
-    real = world.platform._client
+    real = world.platform._clients
 
     def opened(block_id: str | None, region: str | None, service: Any, *, retries: bool) -> Any:
         if service != "logs":
@@ -875,7 +872,7 @@ def logs(world: EcsWorld) -> Iterator[tuple[JobHandle, Stubber]]:
         assert region == "eu-west-1"
         return cloudwatch
 
-    world.platform._jobs = EcsJobs(opened, world.platform._context.clock)
+    world.platform._jobs = EcsJobs(opened, Clock(world.clock))
     with Stubber(cloudwatch) as stubber:
         yield handle, stubber
         stubber.assert_no_pending_responses()

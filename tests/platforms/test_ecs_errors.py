@@ -30,9 +30,14 @@ LATER, REJECTED, UNCERTAIN = PlatformUnavailable, JobRejected, SubmissionUncerta
 
 
 def answer(
-    code: str, text: str = "", *, status: int = 400, operation: str = "RunTask", **headers: str
+    code: str,
+    text: str = "",
+    *,
+    status: int = 400,
+    operation: str = "RunTask",
+    headers: dict[str, str] | None = None,
 ) -> boto.ClientError:
-    metadata: Any = {"HTTPStatusCode": status, "HTTPHeaders": headers}
+    metadata: Any = {"HTTPStatusCode": status, "HTTPHeaders": headers or {}}
     return boto.ClientError({"Error": {"Code": code, "Message": text}, "ResponseMetadata": metadata}, operation)
 
 
@@ -207,7 +212,7 @@ CASES: list[tuple[Exception, type[PlatformError], str, str | None, str]] = [
     (answer("Brandnew", status=408), UNCERTAIN, "Brandnew", None, "platform"),
     (boto.ReadTimeoutError(**URL), UNCERTAIN, "NoAnswer", None, "network"),
     (boto.ConnectionClosedError(**URL), UNCERTAIN, "NoAnswer", None, "network"),
-    (boto.SSLError(**URL, error="EOF"), UNCERTAIN, "NoAnswer", None, "network"),
+    (boto.SSLError(**URL, error=OSError("EOF")), UNCERTAIN, "NoAnswer", None, "network"),
     (boto.HTTPClientError(error="?"), UNCERTAIN, "NoAnswer", None, "network"),
     (ResponseParserError("not JSON"), UNCERTAIN, "NoAnswer", None, "network"),
 ]
@@ -244,7 +249,7 @@ def test_every_rule_has_a_case() -> None:
 
 
 def test_the_platforms_wish_to_wait_is_kept() -> None:
-    error = submit_error(answer("ThrottlingException", "slow down", **{"retry-after": "17"}))
+    error = submit_error(answer("ThrottlingException", "slow down", headers={"retry-after": "17"}))
 
     assert isinstance(error, PlatformUnavailable)
     assert error.retry_after_seconds == 17.0

@@ -91,7 +91,7 @@ class World:
         return self.home / "jobs" / key
 
     def note(self, key: str) -> Note:
-        note = JobDirectory(self.place(key)).note()
+        note = JobDirectory(str(self.place(key))).note()
         assert note is not None
         return note
 
@@ -115,7 +115,7 @@ class World:
 
     def kill_all(self) -> None:
         for started in self.home.glob("jobs/*/started"):
-            directory = JobDirectory(started.parent)
+            directory = JobDirectory(str(started.parent))
             if (note := directory.note()) is not None:
                 directory.signal(note, signal.SIGKILL)
 
@@ -409,7 +409,7 @@ def test_no_process_can_be_spawned(world: World, monkeypatch: pytest.MonkeyPatch
         patch.setattr(os, "posix_spawn", refuse)
         with pytest.raises(PlatformUnavailable, match=fix):
             platform.submit(sh("true"), key)
-    assert not list((world.home / "wrappers").iterdir())
+    assert not list((world.home / "jobs").glob(".w-*"))
     assert world.over(platform, platform.submit(sh("true"), key)).status is JobStatus.SUCCEEDED
 
 
@@ -996,9 +996,9 @@ def test_a_wrapper_ends_with_its_server(world: World) -> None:
         pid = int(each.stdout.readline())
         assert is_alive(pid)
     eventually(lambda: not is_alive(pid))
-    (left,) = (world.home / "wrappers").iterdir()
+    (left,) = (world.home / "jobs").glob(".w-*")
     os.utime(left, (1, 1))
-    assert world.run(world.open(), sh("true")).status is JobStatus.SUCCEEDED
+    world.open(waiting=0)._prune()
     assert not left.exists()
 
 

@@ -41,7 +41,7 @@ def put_run(app: App, pool: str, state: str = "Scheduled", **fields: Any) -> Flo
         created_at=now,
         work_pool=pool,
         platform="fake",
-        scheduled_time=now,
+        scheduled_time=fields.pop("scheduled_time", now),
         state=State.of(state, now),
         phase=Phase.SETTLED if state == "Completed" else Phase.PLANNED,
         due_at=now,

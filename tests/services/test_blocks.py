@@ -291,12 +291,20 @@ def test_few_blocks_are_kept(app: App) -> None:
     assert len(blocks._opened._kept) <= blocks.MAX_CACHED
 
 
-def test_a_secret_of_another_field_or_block_is_refused(app: App) -> None:
+def test_a_secret_of_another_block_is_refused(app: App) -> None:
     first, second = aws(app), aws(app, "other")
     stolen = {**second.data, "aws_secret_access_key": first.data["aws_secret_access_key"]}
     app.store.put(second.model_copy(update={"data": stolen}))
     with pytest.raises(NotAllowed, match="changed, or was copied from another block"):
         blocks.open_block(app, str(second.id))
+
+
+def test_a_secret_of_another_field_of_the_block_is_refused(app: App) -> None:
+    block = blocks.create_block(app, "nested", "deep", {"login": "me", "tokens": {"a": "1", "b": "2"}})
+    tokens = block.data["tokens"]
+    app.store.put(block.model_copy(update={"data": {**block.data, "tokens": {"a": tokens["b"], "b": tokens["a"]}}}))
+    with pytest.raises(NotAllowed, match="changed, or was copied"):
+        blocks.open_block(app, str(block.id))
 
 
 def test_data_that_does_not_fit_any_more_is_refused_without_values(app: App) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -284,7 +285,8 @@ def test_a_queue_in_use_is_not_deleted(app: App) -> None:
     catalogue.delete_deployment(app, "report/hourly")
     for number in range(250):
         put_run(app, "nightly", work_queue="default", tags=(str(number),))
-    put_run(app, "nightly", work_queue="urgent", idempotency_key="x")
+    # The oldest comes last, on a page of its own.
+    put_run(app, "nightly", work_queue="urgent", scheduled_time=app.clock.now() - timedelta(days=1))
     with pytest.raises(InUse, match="unfinished runs"):
         catalogue.delete_work_queue(app, "nightly", "urgent")
 
@@ -339,6 +341,13 @@ def test_a_deployment_is_paused_with_a_note_and_resumed(app: App) -> None:
     resumed = catalogue.resume_deployment(app, "hourly")
     assert (resumed.is_paused, resumed.pause_note) == (False, "")
     assert [json.loads(body) for body in sent(app)] == [{"version": 1, "type": "tick", "reason": "resume"}]
+
+
+def test_nothing_is_planned_where_no_schedule_is_active(app: App) -> None:
+    a_pool(app)
+    a_deployment(app, schedules=[parse_schedule({"cron": "@hourly", "active": False})])
+    catalogue.resume_deployment(app, "hourly")
+    assert sent(app) == []
 
 
 def test_job_variables_are_set_beside_the_others(app: App) -> None:

@@ -21,7 +21,9 @@ from push_pools.services.config_file import parse_config
 from push_pools.services.deploy import Action, DeployPlan, FieldChange, apply, owner_of, plan_deploy, put_deployment
 from push_pools.services.deploy import put_work_pool as put_pool
 from push_pools.services.records import MAX_TRIES
+from push_pools.sqlite_file import open_home
 from push_pools.stores.memory import MemoryStore
+from push_pools.stores.sqlite import SqliteStore
 from push_pools.testing.clocks import ManualClock
 
 from .catalogue_app import make_app, put_run, sent
@@ -133,6 +135,20 @@ def test_a_second_deploy_changes_nothing(app: App) -> None:
     assert set(actions(plan).values()) == {"unchanged"}
     assert contents(app) == before
     assert sent(app) == []
+
+
+def test_a_second_deploy_changes_nothing_on_disk_either(tmp_path: Path) -> None:
+    file = open_home(tmp_path)
+    try:
+        app = make_app(store=SqliteStore(file))
+        deploy(app)
+        before = contents(app)
+        assert deploy(app).is_empty
+        assert contents(app) == before
+        assert set(actions(deploy(app, "deployments: []", prune=True)).values()) == {"delete"}
+        assert contents(app) == []
+    finally:
+        file.close()
 
 
 def test_a_change_keeps_ids_and_the_versions_of_other_schedules(app: App) -> None:

@@ -27,6 +27,7 @@ from tests.world import World
 
 FAMILIES = {
     "names": {},
+    "jobs": {"needs_cleanup": True},
     "tokens": {"key_is_used_up": True, "forgets_keys": True},
     "puts": {"closes_before_repeat": True, "needs_cleanup": True},
 }

@@ -1,0 +1,29 @@
+"""What all tests share: an environment without the developer's own settings, and none of their credentials."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+DROPPED = ("PUSH_POOLS_", "AWS_", "XDG_", "NO_COLOR", "FORCE_COLOR")
+KEPT = ("PUSH_POOLS_PREFECT_VENV",)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(DROPPED) and name not in KEPT:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def aws_environ() -> dict[str, str]:
+    """Return this environment with an identity that only a double accepts."""
+    return {
+        **os.environ,
+        "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "not-a-secret",
+        "AWS_REGION": "eu-west-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
