@@ -52,7 +52,7 @@ CALL_SECONDS: Final = 25.0
 """How long a submit takes at most; `Timing.call_seconds` is more."""
 ASK_SECONDS: Final = 1.0
 """How long a look-up waits for a job that is just being started."""
-LOOK_AGAIN_SECONDS: Final = 0.25
+LOOK_AGAIN_SECONDS: Final = 0.05
 """How often a job is looked at whose wrapper was killed while its processes run on."""
 HISTORY_DAYS: Final = 90
 """How long after its end a job's directory is kept; the ledger takes no run that old."""
@@ -523,7 +523,8 @@ def _own(job: BaseJobConfiguration) -> ProcessJobConfiguration:
 
 
 def _working_dir(job: ProcessJobConfiguration) -> str:
-    return str(Path(job.working_dir or ".").expanduser().absolute())
+    given = job.working_dir or "."
+    return given if given.startswith("/") else str(Path(given).expanduser().absolute())
 
 
 def _checked(job: ProcessJobConfiguration) -> list[str]:

@@ -219,13 +219,13 @@ class EmbeddedServer:
         try:
             handle_message(delivery.body, f"local:{delivery.id}", self.app, invocation)
         except (OutOfTime, StoreUnavailable) as error:
-            log.warning("message_back", extra={"message": delivery.id, "reason": str(error)})
+            log.warning("message_back", extra={"message_id": delivery.id, "reason": str(error)})
             self._queue.release(delivery, delay_seconds=BACK_SECONDS)
         except (InvalidInput, NotAllowed, NotFound, PlatformMissing) as error:
-            log.warning("message_dead", extra={"message": delivery.id, "reason": str(error)})
+            log.warning("message_dead", extra={"message_id": delivery.id, "reason": str(error)})
             self._queue.bury(delivery, str(error))
         except Exception as error:
-            log.exception("message_failed", extra={"message": delivery.id})
+            log.exception("message_failed", extra={"message_id": delivery.id})
             if delivery.receives >= MAX_TRIES:
                 self._queue.bury(delivery, f"{type(error).__name__}: {error}")
             else:

@@ -263,6 +263,7 @@ def test_ctrl_c_of_the_real_command() -> None:
     code = (
         "import sys, signal, os, time\n"
         "from push_pools.cli import main as m, flow_run\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # Background jobs of a shell ignore it.
         "flow_run.opened = lambda: (os.kill(os.getpid(), signal.SIGINT), time.sleep(30))\n"
         "sys.exit(m.main(['flow-run', 'ls']))\n"
     )

@@ -16,6 +16,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
+from push_pools.credentials.aws import AwsCredentials
 from push_pools.domain.errors import (
     InvalidJobVariables,
     JobRejected,
@@ -404,7 +405,8 @@ def test_an_endpoint_that_nobody_listens_on_is_unavailable_and_not_uncertain(wor
 
 def test_slow_credentials_send_nothing(world: EcsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     job, key = world.prepared()
-    monkeypatch.setattr(ecs_module, "BEFORE_CALL_SECONDS", -1.0)
+    monkeypatch.setattr(ecs_module, "BEFORE_CALL_SECONDS", 0.05)
+    monkeypatch.setattr(AwsCredentials, "check", lambda self, platform: time.sleep(0.2))
 
     with pytest.raises(PlatformUnavailable, match="too long"):
         world.platform.submit(job, key)

@@ -39,6 +39,7 @@ from push_pools.platforms import process_wrappers
 from push_pools.platforms.process import ProcessJobConfiguration, ProcessPlatform, ProcessVariables
 from push_pools.platforms.process_exits import ExitWatcher
 from push_pools.platforms.process_jobs import LOST, NOT_STARTED, JobDirectory, Note, boot_id, start_of
+from push_pools.platforms.process_wrappers import Wrapper, WrapperFailed, Wrappers, script_for
 from push_pools.ports import PlatformContext, TellsOfEndings
 from push_pools.testing.contracts.platforms import NoteBook
 
@@ -160,6 +161,10 @@ def processes_of(home: Path) -> list[str]:
 
 def is_alive(pid: int) -> bool:
     return start_of(pid) is not None
+
+
+def is_over(wrapper: Wrapper) -> bool:
+    return not wrapper.is_alive()
 
 
 def server(home: Path, code: str, *words: str) -> subprocess.Popen[str]:
@@ -560,6 +565,51 @@ def test_a_wrapper_killed_at_any_moment_runs_nothing_twice(world: World) -> None
         assert seen.status is JobStatus.SUCCEEDED or seen.codes == ("wrapper-died",)
         assert not mark.exists() or mark.read_text() == "x\n"
         assert mark.exists() or seen.status is not JobStatus.SUCCEEDED
+
+
+def test_of_two_wrappers_that_are_told_of_one_job_one_starts_it(world: World) -> None:
+    """The file that the wrapper creates is the last word, should everything before it fail."""
+    watcher = ExitWatcher()
+    wrappers = Wrappers(str(world.home / "jobs"), {"PATH": "/usr/bin:/bin"}, watcher, waiting=0)
+    both = [wrappers.take() for _ in range(2)]
+    place = world.place("pp-a")
+    place.mkdir()
+    mark = world.home / "mark"
+    script = script_for(str(place), "/", "1 2 3 4", ["/bin/sh", "-c", f"echo x >>{mark}"], {})
+    answers = []
+    for wrapper in both:
+        try:
+            wrapper.tell(script, time.monotonic() + DEADLINE_SECONDS)
+            answers.append("ok")
+        except WrapperFailed as error:
+            answers.append(str(error))
+    eventually(lambda: not any(wrapper.is_alive() for wrapper in both))
+    watcher.close()
+    wrappers.close()
+    assert answers[0] == "ok"
+    assert "started" in answers[1]
+    assert mark.read_text() == "x\n"
+    assert (place / "started").read_text() == "1 2 3 4\n0\n"
+
+
+def test_half_a_script_runs_nothing(world: World) -> None:
+    """The server died while it wrote; wherever it was cut."""
+    watcher = ExitWatcher()
+    wrappers = Wrappers(str(world.home / "jobs"), {"PATH": "/usr/bin:/bin"}, watcher, waiting=0)
+    place, mark = world.place("pp-a"), world.home / "mark"
+    argv = ["/bin/sh", "-c", f"echo x >>{mark}", "}\n{", "it's"]
+    script = script_for(str(place), "/", "1 2 3 4", argv, {"A": "}\n}\n", "B": None})
+    for cut in range(0, len(script) - 1, 7):
+        wrapper = wrappers.take()
+        place.mkdir(exist_ok=True)
+        with pytest.raises(WrapperFailed):
+            wrapper.tell(script[:cut], time.monotonic() + DEADLINE_SECONDS)
+        eventually(partial(is_over, wrapper))
+        wrapper.dismiss()
+        assert not (place / "started").exists()
+    watcher.close()
+    wrappers.close()
+    assert not mark.exists()
 
 
 def test_a_wrapper_that_was_killed_while_it_waited_is_replaced(world: World, platform: ProcessPlatform) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -71,4 +70,4 @@ def test_eight_processes_start_one_task_per_run(tmp_path: Path, aws_environ: dic
         assert Counter(run.state.name for run in final) == {"Completed": RUNS}
         assert ecs.calls["RunTask"] == len(ecs.started) == RUNS
         assert ecs.calls["RegisterTaskDefinition"] <= PROCESSES  # Each process may ask once; one definition is used.
-        assert len({json.dumps(task.request.get("taskDefinition")) for task in ecs.started}) == 1
+        assert len({task.task_definition_arn for task in ecs.started}) == 1
