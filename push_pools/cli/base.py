@@ -60,10 +60,16 @@ def opened() -> Iterator[App]:
     """Open the home for one command, and close it however the command ends."""
     from push_pools.bootstrap import embedded
 
-    # The services' log lines are for whoever serves; a command answers for itself.
-    logging.getLogger("push_pools").addHandler(logging.NullHandler())
+    silence()
     with embedded(settings()) as home:
         yield home.app
+
+
+def silence() -> None:
+    """Keep log lines off stderr, where Python prints warnings that nobody handles; a command answers for itself."""
+    ours = logging.getLogger("push_pools")
+    if not ours.handlers:
+        ours.addHandler(logging.NullHandler())
 
 
 def note_unless_served(what: str) -> None:

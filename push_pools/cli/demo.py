@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import tempfile
 import time
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from push_pools.cli.base import verb
+from push_pools.cli.base import silence, verb
 from push_pools.cli.live import RunsView
 from push_pools.cli.output import Styled, print_table, say, state_cell
 from push_pools.cli.watch import flush
@@ -61,8 +60,7 @@ def demo() -> None:
     In a temporary home, runs go to local processes and to a double of Amazon ECS: most complete, one fails, two lose
     their machine and are tried again, two are cancelled, and one is asked for twice. Exits 1 if a promise breaks.
     """
-    # Its home is removed at the end, so nothing of yours is touched, and no cloud is asked.
-    logging.getLogger("push_pools").addHandler(logging.NullHandler())
+    silence()
     with tempfile.TemporaryDirectory(prefix="push-pools-demo-") as home, _cloud() as ecs:
         broken = _run(Path(home), ecs)
     if broken:

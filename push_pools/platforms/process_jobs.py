@@ -174,7 +174,7 @@ class JobDirectory:
 
     def is_alive(self, note: Note) -> bool:
         """Whether the wrapper that wrote the note still runs; one with the same number does not count."""
-        if not note.pid:
+        if note.pid <= 1:
             return False
         if not has_process_table():
             return self.is_locked()
@@ -182,7 +182,7 @@ class JobDirectory:
 
     def has_survivors(self, note: Note) -> bool:
         """Whether processes of the job run on, after something killed their wrapper alone."""
-        if not note.pid or (has_process_table() and note.boot != boot_id()):
+        if note.pid <= 1 or (has_process_table() and note.boot != boot_id()):
             return False
         leader = _stat(note.pid)
         if leader is not None and leader[19] != note.start:
@@ -191,7 +191,8 @@ class JobDirectory:
 
     def signal(self, note: Note, number: signal.Signals) -> None:
         """Send a signal to all processes of the job that were not moved to another group."""
-        if self.is_alive(note) or self.has_survivors(note):
+        # Group 0 would be this process's own, and 1 that of the whole machine; a damaged note must not name them.
+        if note.pid > 1 and (self.is_alive(note) or self.has_survivors(note)):
             with suppress(ProcessLookupError):
                 os.killpg(note.pid, number)
 

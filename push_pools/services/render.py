@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final
 
 from push_pools.domain.deployments import Deployment
 from push_pools.domain.errors import NotFound
@@ -20,7 +22,8 @@ from push_pools.domain.runs import Policy, RetryPolicy
 from push_pools.services.blocks import load_block
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from uuid import UUID
 
     from push_pools.domain.runs import FlowRun
     from push_pools.ports import App, Platform
@@ -42,7 +45,7 @@ def render_run(run: FlowRun, app: App) -> BaseJobConfiguration:
         raise NotFound("work pool", run.work_pool, fix="it was deleted after the run was put; create it again")
     deployment = deployment_of(run, app)
     values = merge_job_variables(deployment.layer() if deployment else {}, run.job_variables)
-    validate_job_variables(pool.base_job_template, values)
+    _validated(pool, values)
     job = app.platforms(pool.type).job_configuration.from_template_and_values(
         pool.base_job_template,
         values,
@@ -63,6 +66,21 @@ def render_run(run: FlowRun, app: App) -> BaseJobConfiguration:
         WorkPoolInfo(name=pool.name, type=pool.type),
     )
     return job
+
+
+_VALID: Final[OrderedDict[tuple[UUID, int, str], None]] = OrderedDict()
+"""Job variables that were found valid for a version of a pool; schemas are slow, and runs of a deployment alike."""
+_VALID_KEPT: Final = 1024
+
+
+def _validated(pool: WorkPool, values: Mapping[str, Any]) -> None:
+    key = (pool.id, pool.version, json.dumps(values, sort_keys=True, default=str))
+    if key in _VALID:
+        return
+    validate_job_variables(pool.base_job_template, values)
+    _VALID[key] = None
+    while len(_VALID) > _VALID_KEPT:
+        _VALID.popitem(last=False)
 
 
 def deployment_of(run: FlowRun, app: App) -> Deployment | None:

@@ -13,7 +13,7 @@ from push_pools.domain.runs import FlowRun, run_id
 from push_pools.domain.states import State
 from push_pools.ports import LogPage, RunFilter
 from push_pools.services.ledger import send_hint
-from push_pools.services.schedule import Put, mint_key, put_scheduled_run
+from push_pools.services.schedule import Put, mint_key, put_scheduled_run, send_if_soon
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -80,7 +80,9 @@ def run_deployment(
         work_queue=work_queue,
         tags=tuple(tags),
     )
-    return put_scheduled_run(event, app, envelope_id="")
+    put = put_scheduled_run(event, app, envelope_id="")
+    send_if_soon(put.run, app)
+    return put
 
 
 def retry_run(app: App, ref: str, *, key: str | None = None) -> FlowRun:

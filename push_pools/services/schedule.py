@@ -34,7 +34,7 @@ class Put:
 
 
 def put_scheduled_run(event: ScheduledRun, app: App, *, envelope_id: str) -> Put:
-    """Put the run that an event asks for and send its hint. The same event twice is one run.
+    """Put the run that an event asks for; the same event twice is one run. The caller submits it, or sends its hint.
 
     Raises:
         InvalidEvent: The event is too old, or names something in a wrong way.
@@ -51,9 +51,14 @@ def put_scheduled_run(event: ScheduledRun, app: App, *, envelope_id: str) -> Put
     is_new = stored == run.evolve(version=1)
     if not is_new:
         stored = _put_again(stored, run, app)
-    if not stored.is_final and stored.due_at <= now + timedelta(seconds=app.timing.look_ahead_seconds):
-        send_hint(app, stored)
     return Put(stored, is_new)
+
+
+def send_if_soon(run: FlowRun, app: App) -> None:
+    """Send the hint of a run that is due within the look-ahead; the tick sends those of later ones."""
+    soon = app.clock.now() + timedelta(seconds=app.timing.look_ahead_seconds)
+    if not run.is_final and run.due_at <= soon:
+        send_hint(app, run)
 
 
 def _run_of(event: ScheduledRun, app: App, due: datetime, identity_: str) -> FlowRun:

@@ -224,12 +224,23 @@ def test_a_pipe_that_breaks_at_the_last_flush_is_no_news(tmp_path: Path) -> None
     os.close(reading)
 
     ran = subprocess.run(
-        [PYTHON, "-m", "push_pools.cli.main", "--version"],
+        [PYTHON, "-m", "push_pools.cli.main", "variable", "ls"],
+        env={**os.environ, "PUSH_POOLS_HOME": str(tmp_path)},
         stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
     )  # fmt: skip
     os.close(writing)
 
     assert (ran.returncode, ran.stderr) == (1, "")
+
+
+def test_the_log_lines_of_the_services_are_not_for_whoever_gives_a_command(deployed: Cli) -> None:
+    words = ("deployment", "run", "hello", "--idempotency-key", "k", "--param")
+    command(*words, "n=1", home=deployed.home)
+
+    ran = command(*words, "n=2", home=deployed.home)  # Another body under the same key is worth a warning.
+
+    assert ran.returncode == 0
+    assert [line.split(":")[0] for line in ran.stderr.splitlines()] == ["Note"]
 
 
 HEAVY = ("pydantic", "boto3", "botocore", "yaml", "rich.console", "sqlite3", "cryptography")

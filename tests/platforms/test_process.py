@@ -575,7 +575,7 @@ def test_of_two_wrappers_that_are_told_of_one_job_one_starts_it(world: World) ->
     place = world.place("pp-a")
     place.mkdir()
     mark = world.home / "mark"
-    script = script_for(str(place), "/", "1 2 3 4", ["/bin/sh", "-c", f"echo x >>{mark}"], {})
+    script = script_for(str(place), "/", "0 2 3 4", ["/bin/sh", "-c", f"echo x >>{mark}"], {})
     answers = []
     for wrapper in both:
         try:
@@ -589,7 +589,7 @@ def test_of_two_wrappers_that_are_told_of_one_job_one_starts_it(world: World) ->
     assert answers[0] == "ok"
     assert "started" in answers[1]
     assert mark.read_text() == "x\n"
-    assert (place / "started").read_text() == "1 2 3 4\n0\n"
+    assert (place / "started").read_text() == "0 2 3 4\n0\n"
 
 
 def test_half_a_script_runs_nothing(world: World) -> None:
@@ -598,7 +598,7 @@ def test_half_a_script_runs_nothing(world: World) -> None:
     wrappers = Wrappers(str(world.home / "jobs"), {"PATH": "/usr/bin:/bin"}, watcher, waiting=0)
     place, mark = world.place("pp-a"), world.home / "mark"
     argv = ["/bin/sh", "-c", f"echo x >>{mark}", "}\n{", "it's"]
-    script = script_for(str(place), "/", "1 2 3 4", argv, {"A": "}\n}\n", "B": None})
+    script = script_for(str(place), "/", "0 2 3 4", argv, {"A": "}\n}\n", "B": None})
     for cut in range(0, len(script) - 1, 7):
         wrapper = wrappers.take()
         place.mkdir(exist_ok=True)
@@ -768,6 +768,21 @@ def test_a_process_that_has_the_same_number_is_left_alone(world: World, platform
         stranger.kill()
     assert (seen.status, seen.codes) == (JobStatus.FAILED, ("wrapper-died",))
     forge(world, handle.key, note.first_line)
+
+
+@pytest.mark.parametrize("pid", [0, 1])
+def test_a_damaged_note_never_names_the_whole_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pid: int
+) -> None:
+    """Group 0 is the server's own, group 1 that of the first process: neither is ever a job's."""
+    signalled: list[int] = []
+    monkeypatch.setattr(os, "killpg", lambda group, _: signalled.append(group))
+    note = Note(pid, start_of(pid) or "-", boot_id(), 0.0)
+    directory = JobDirectory(str(tmp_path))
+    directory.signal(note, signal.SIGTERM)
+    assert not directory.is_alive(note)
+    assert not directory.has_survivors(note)
+    assert not signalled
 
 
 def forge(world: World, key: str, line: str) -> None:
