@@ -12,12 +12,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BIN = ROOT / ".venv" / "bin"
 
-CHECKS = {
+CHECKS: dict[str, list[str | Path]] = {
     "ruff": [BIN / "ruff", "check", "."],
     "format": [BIN / "ruff", "format", "--check", "."],
     "mypy": [BIN / "mypy"],
 }
-TESTS = [BIN / "python", "-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "-m", "not prove", "tests"]
+PYTEST = "-m pytest -q -n 2 --dist worksteal tests".split()
+TESTS: list[str | Path] = [BIN / "python", *PYTEST, "-m", "not prove"]
 
 
 def main() -> int:

@@ -34,7 +34,7 @@ from push_pools.testing.fake_platform import (
 from push_pools.vault.local import LocalVault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from push_pools.ports import Platform, Store
 
@@ -77,11 +77,13 @@ class Crashing:
 class World:
     """Service, clocks and cloud. `options` are those of the fake platform."""
 
-    def __init__(self, *, store: Store | None = None, timing: Timing | None = None, **options: Any) -> None:
+    def __init__(
+        self, options: Mapping[str, Any] | None = None, *, store: Store | None = None, timing: Timing | None = None
+    ) -> None:
         self.clock = ManualClock()
         self.real_clock = self.clock
         self.cloud = FakeCloud(self.clock, seconds=10.0)
-        self.platform = FakePlatform(cloud=self.cloud, **options)
+        self.platform = FakePlatform(cloud=self.cloud, **(options or {}))
         self.store: Store = store or MemoryStore()
         self.queue = MemoryQueue(self.clock.seconds)
         self.calls: list[str] = []

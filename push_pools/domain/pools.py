@@ -30,6 +30,8 @@ class CatalogueRecord(Record):
     """Goes up by one with every write; a write names the version it read."""
     managed_by: str | None = None
     """Who owns the record, such as `terraform:<module address>`; others may not change it."""
+    deployed_from: str | None = None
+    """The config file, or its `project`, that made the record; `deploy --prune` deletes only what its own file made."""
     created_at: datetime
     updated_at: datetime
 

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from pydantic import Field, JsonValue
 
 from push_pools.domain.records import Record
 from push_pools.domain.states import FailureClass, State, StateType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SCHEMA = 1
 """The schema version of stored runs; an older binary refuses a newer ledger."""

@@ -35,7 +35,14 @@ from push_pools.domain.runs import JobHandle
 from push_pools.domain.states import JobStatus, Observation
 from push_pools.platforms.process_exits import ExitWatcher
 from push_pools.platforms.process_jobs import SPARE, Busy, JobDirectory, Note, boot_id
-from push_pools.platforms.process_wrappers import Wrapper, WrapperFailed, Wrappers, WrapperSilent, script_for
+from push_pools.platforms.process_wrappers import (
+    Wrapper,
+    WrapperFailed,
+    Wrappers,
+    WrapperSilent,
+    make_directory,
+    script_for,
+)
 from push_pools.ports import LogPage
 
 if TYPE_CHECKING:
@@ -54,10 +61,13 @@ ASK_SECONDS: Final = 1.0
 """How long a look-up waits for a job that is just being started."""
 LOOK_AGAIN_SECONDS: Final = 0.05
 """How often a job is looked at whose wrapper was killed while its processes run on."""
+YOUNG_JOB_SECONDS: Final = 1.0
+TERM_AGAIN_SECONDS: Final = (0.1, 0.5, 2.0)
+"""When SIGTERM is sent again to a job that was stopped as it was being started."""
 HISTORY_DAYS: Final = 90
 """How long after its end a job's directory is kept; the ledger takes no run that old."""
 PRUNE_AFTER_SECONDS: Final = 60.0
-PRUNE_ENTRIES: Final = 200
+PRUNE_ENTRIES: Final = 50
 """Most directories looked at in one go."""
 PAGE_BYTES: Final = 1_000_000
 PAGE_LINES: Final = 10_000
@@ -217,8 +227,11 @@ class ProcessPlatform:
                     self.follow(handle)
                     return handle.model_copy(update={"pid": note.name})
                 wrapper = self._wrappers.take()
-                os.rename(wrapper.directory + "/lock", directory.path + "/lock")  # noqa: PTH104
-                shutil.rmtree(wrapper.directory, ignore_errors=True)
+                try:
+                    directory.adopt(wrapper.directory)
+                except OSError:
+                    wrapper.dismiss()
+                    raise
                 if started := self._tell(wrapper, directory, handle, script, deadline):
                     return started
         raise PlatformUnavailable(TYPE, f"{_TRIES} wrappers were killed before they started the job")
@@ -237,16 +250,19 @@ class ProcessPlatform:
         """
         note = Note(wrapper.pid, wrapper.start, boot_id(), time.time())
         started = handle.model_copy(update={"pid": note.name})
-        wrapper.ended = partial(self._ended, started, directory)
+        told = script(note.first_line)
         self._followed.add(handle.key)
+        wrapper.ended = partial(self._ended, started, directory)
         try:
-            wrapper.tell(script(note.first_line), deadline)
+            wrapper.tell(told, deadline)
         except WrapperFailed as error:
-            if directory.note() is not None:
-                return started  # It was killed before it could answer.
+            if found := directory.note():  # It was killed before it could answer, or somebody else was faster.
+                return handle.model_copy(update={"pid": found.name})
             if str(error):
                 raise
             return None  # Somebody killed it while it waited.
+        except OSError as error:
+            raise SubmissionUncertain(TYPE, f"the wrapper's answer could not be read: {error}") from error
         self._wrappers.refill_soon()
         return started
 
@@ -386,7 +402,7 @@ class ProcessPlatform:
     def _refuse_start(self, directory: JobDirectory) -> Note | None:
         """Use up a key that nothing was started under; return the note of the job if that came first."""
         refusal = JobDirectory(f"{self._jobs}/{SPARE}{uuid4().hex}")
-        Path(refusal.path).mkdir(mode=0o700, parents=True)
+        make_directory(refusal.path)
         refusal.refuse_start()
         if directory.claim(refusal.path):
             return None
@@ -407,12 +423,16 @@ class ProcessPlatform:
         if left <= 0:
             return directory.signal(note, signal.SIGKILL)
         directory.signal(note, signal.SIGTERM)
-        return self._watcher.after(left, lambda: self._kill(directory))
+        # Between the fork and the exec of the job's program a signal reaches only the shell's own trap, and is lost.
+        is_young = time.time() - note.began < YOUNG_JOB_SECONDS
+        for seconds in (each for each in TERM_AGAIN_SECONDS if is_young and each < left):
+            self._watcher.after(seconds, partial(self._signal_again, directory, signal.SIGTERM))
+        return self._watcher.after(left, partial(self._signal_again, directory, signal.SIGKILL))
 
-    def _kill(self, directory: JobDirectory) -> None:
+    def _signal_again(self, directory: JobDirectory, number: signal.Signals) -> None:
         note = directory.note()
         if note is not None and note.ended is None:
-            directory.signal(note, signal.SIGKILL)
+            directory.signal(note, number)
 
     def cleanup(self, handle: JobHandle) -> None:
         """Do nothing: what a job leaves is its log, and the note that its key is used."""
@@ -445,8 +465,8 @@ class ProcessPlatform:
         It may be called before `submit` has returned: the handle has the pid.
         """
         self._tells.append(tell)
+        self._wrappers.refill_soon()
         with suppress(OSError):
-            self._wrappers.refill_soon()
             if len(self._tells) == 1:
                 self._watcher.after(PRUNE_AFTER_SECONDS, self._prune)
 
@@ -503,7 +523,7 @@ class ProcessPlatform:
                 if note is not None and (note.ended or note.began) < oldest and not self._runs(key):
                     shutil.rmtree(f"{self._jobs}/{key}", ignore_errors=True)
             if more := keys[PRUNE_ENTRIES:]:
-                return self._watcher.after(1.0, partial(self._prune, more))
+                return self._watcher.after(0.2, partial(self._prune, more))
         return self._watcher.after(86400.0, self._prune)
 
     def _runs(self, key: str) -> bool:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -162,6 +163,11 @@ class JobDirectory:
                 return False
             raise
         return True
+
+    def adopt(self, spare: str) -> None:
+        """Take the lock of a wrapper into the directory, which is locked, in place of that of one that is gone."""
+        os.rename(spare + "/lock", self.path + "/lock")
+        shutil.rmtree(spare, ignore_errors=True)
 
     def mark_stop(self) -> float:
         """Write down that a stop was asked for, before any signal, and return when that was first done."""

@@ -84,7 +84,7 @@ class Wrapper:
         self.start = start_of(self.pid) or ("gone" if has_process_table() else uuid4().hex)
 
     def _spawn(self, fds: list[int], env: Mapping[str, str], strangers: Sequence[int]) -> None:
-        _make(self.directory)
+        make_directory(self.directory)
         lock = _open(fds, os.open(self.directory + "/lock", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Here and not by the wrapper, so that as little as possible is left to do when there is a job.
@@ -164,7 +164,8 @@ class Wrapper:
             self._answer = -1
 
 
-def _make(directory: str) -> None:
+def make_directory(directory: str) -> None:
+    """Make a directory among the jobs', and theirs if there is none yet."""
     try:
         os.mkdir(directory, 0o700)
     except FileNotFoundError:
@@ -231,8 +232,9 @@ class Wrappers:
 
     def refill_soon(self) -> None:
         """Have the watcher's thread spawn what is missing, shortly."""
-        if self._wanted:
-            self._watcher.after(REFILL_SECONDS, self.refill)
+        with suppress(OSError):  # Only for speed.
+            if self._wanted:
+                self._watcher.after(REFILL_SECONDS, self.refill)
 
     def close(self) -> None:
         """Let the waiting wrappers end. To be called when the watcher has ended."""

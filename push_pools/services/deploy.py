@@ -348,8 +348,7 @@ class _Planner:
 
 def owner_of(record: Target) -> str | None:
     """Return the config file that a record was deployed from, by its `project` or path; None for other records."""
-    owner: str | None = getattr(record, "deployed_from", None)
-    return owner
+    return record.deployed_from
 
 
 def _paused(spec: DeploymentSpec, before: Deployment | None) -> dict[str, Any]:

@@ -218,14 +218,15 @@ def test_a_reader_that_goes_away_is_no_news(tmp_path: Path) -> None:
     assert ran.stderr == ""
 
 
-def test_a_pipe_that_breaks_at_the_last_flush_is_no_news(tmp_path: Path) -> None:
-    """The answer is short enough to stay in the buffer until the end."""
+@pytest.mark.parametrize("unbuffered", ["1", ""])
+def test_a_broken_pipe_is_no_news(tmp_path: Path, unbuffered: str) -> None:
+    """With a buffer, the answer is short enough to stay there until the end."""
     reading, writing = os.pipe()
     os.close(reading)
 
     ran = subprocess.run(
         [PYTHON, "-m", "push_pools.cli.main", "variable", "ls"],
-        env={**os.environ, "PUSH_POOLS_HOME": str(tmp_path)},
+        env={**os.environ, "PUSH_POOLS_HOME": str(tmp_path), "PYTHONUNBUFFERED": unbuffered},
         stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
     )  # fmt: skip
     os.close(writing)

@@ -567,6 +567,43 @@ def test_a_wrapper_killed_at_any_moment_runs_nothing_twice(world: World) -> None
         assert mark.exists() or seen.status is not JobStatus.SUCCEEDED
 
 
+def test_a_wrapper_killed_as_it_is_told_leaves_the_job_to_the_next(
+    world: World, platform: ProcessPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process starts the job in between; both answer with the pid of the one that runs."""
+    other, mark, key = world.open(), world.home / "mark", a_key()
+    job = sh(f"echo x >>{mark}")
+    tell, handles = Wrapper.tell, list[JobHandle]()
+
+    def killed_first(self: Wrapper, script: bytes, deadline: float) -> None:
+        monkeypatch.setattr(Wrapper, "tell", tell)
+        os.kill(self.pid, signal.SIGKILL)
+        eventually(partial(is_over, self))
+        handles.append(other.submit(job, key))
+        tell(self, script, deadline)
+
+    monkeypatch.setattr(Wrapper, "tell", killed_first)
+    assert platform.submit(job, key) == handles[0]
+    assert world.over(platform, handles[0]).status is JobStatus.SUCCEEDED
+    assert mark.read_text() == "x\n"
+
+
+def test_an_answer_that_cannot_be_read_is_uncertain(
+    world: World, platform: ProcessPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The wrapper was told, and may have started the job."""
+
+    def broken(*_: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    job, key = sh("true"), a_key()
+    with monkeypatch.context() as patch:
+        patch.setattr(Wrapper, "_await", broken)
+        with pytest.raises(SubmissionUncertain):
+            platform.submit(job, key)
+    assert world.over(platform, platform.submit(job, key)).status is JobStatus.SUCCEEDED
+
+
 def test_of_two_wrappers_that_are_told_of_one_job_one_starts_it(world: World) -> None:
     """The file that the wrapper creates is the last word, should everything before it fail."""
     watcher = ExitWatcher()
@@ -851,11 +888,12 @@ def test_a_stop_reaches_what_the_job_started(world: World, platform: ProcessPlat
 
 
 def test_a_stop_right_after_the_start_holds(world: World, platform: ProcessPlatform) -> None:
-    """Whether or not there is a process to signal yet."""
-    for _ in range(30):
+    """Whether or not there is a process to signal yet; it does not take the whole grace."""
+    for _ in range(40):
         handle = platform.submit(sh("sleep 60"), a_key())
-        platform.stop(handle, 0.2)
-        assert world.over(platform, handle).status is JobStatus.CANCELLED
+        platform.stop(handle, 3600)
+        seen = world.over(platform, handle)
+        assert (seen.status, seen.exit_code) == (JobStatus.CANCELLED, 143)
 
 
 def test_a_repeated_stop_kills_once_the_grace_is_over(world: World) -> None:

@@ -19,6 +19,7 @@ from push_pools.server.embedded import EmbeddedServer
 from push_pools.server.home import HomeLock, is_served
 from push_pools.services.catalogue import create_work_pool
 from push_pools.services.deploy import put_deployment
+from push_pools.services.handle import handle_message
 from push_pools.services.runs import read_logs, run_deployment
 from push_pools.services.stop import cancel_run
 from push_pools.settings import Settings
@@ -156,8 +157,7 @@ def test_stopping_waits_for_what_is_in_hand_and_jobs_go_on(home: Embedded) -> No
 def test_claims_and_messages_of_a_dead_server_are_taken_over_at_once(home: Embedded) -> None:
     """Without waiting for the claim's end: the lock says that its owner is dead."""
     run = run_deployment(home.app, "job").run
-    (delivery,) = home.queue.receive(1, 3600)
-    assert delivery
+    assert len(home.queue.receive(1, 3600)) == 1
     until_ = datetime.now(UTC) + timedelta(seconds=3000)
     claim = Claim(owner="embedded:dead", fence=1, until=until_)
     stored = home.app.store.get_run(run.id)
@@ -208,17 +208,14 @@ def test_an_unforeseen_fault_of_a_handler_ends_in_the_dead_letters(
     server: EmbeddedServer, home: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After five tries, with its name; the server goes on."""
-    from push_pools.server import embedded as module
-
-    monkeypatch.setattr(module, "BACK_SECONDS", 0.01)
-    handle = module.handle_message
+    monkeypatch.setattr("push_pools.server.embedded.BACK_SECONDS", 0.01)
 
     def fault(body: str, *rest: Any) -> None:
         if "sweep" in body:
             raise RuntimeError("bug")
-        handle(body, *rest)
+        handle_message(body, *rest)
 
-    monkeypatch.setattr(module, "handle_message", fault)
+    monkeypatch.setattr("push_pools.server.embedded.handle_message", fault)
     home.queue.send('{"version":1,"type":"sweep","platform":"process"}')
     until(lambda: home.queue.dead_letters())
     assert home.queue.dead_letters()[0].reason == "RuntimeError: bug"

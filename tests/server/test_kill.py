@@ -9,19 +9,23 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from push_pools.bootstrap import Embedded, embedded
 from push_pools.domain.config import DeploymentSpec
-from push_pools.domain.runs import FlowRun
 from push_pools.ports import RunFilter
 from push_pools.services.catalogue import create_work_pool
 from push_pools.services.deploy import put_deployment
 from push_pools.services.runs import run_deployment
 from push_pools.settings import Settings
 from tests.waiting import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from push_pools.domain.runs import FlowRun
 
 MAIN = [sys.executable, "-m", "push_pools.cli.main"]
 

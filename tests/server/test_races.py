@@ -8,11 +8,11 @@ import time
 from collections import Counter
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from push_pools.bootstrap import Embedded, embedded
 from push_pools.domain.config import DeploymentSpec
 from push_pools.domain.events import hint
-from push_pools.domain.runs import FlowRun
 from push_pools.ports import Invocation, RunFilter
 from push_pools.services.catalogue import create_work_pool
 from push_pools.services.deploy import put_deployment
@@ -21,6 +21,9 @@ from push_pools.services.runs import run_deployment
 from push_pools.services.sweep import sweep
 from push_pools.settings import Settings
 from push_pools.testing.ecs_double import EcsDouble
+
+if TYPE_CHECKING:
+    from push_pools.domain.runs import FlowRun
 
 PROCESSES, RUNS, COPIES = 8, 60, 3
 SECONDS = 60.0

@@ -278,7 +278,7 @@ def test_a_rejection_beside_an_open_call_waits_and_adopts_what_it_finds() -> Non
 
 def test_a_refusal_bound_to_the_key_takes_the_next_launch() -> None:
     """ECS: after settling and a look-up, under another key; one job in the end."""
-    world = World(key_is_used_up=True, forgets_keys=True)
+    world = World({"key_is_used_up": True, "forgets_keys": True})
     run = world.trigger()
     world.cloud.fail("submit", NothingStarted("fake", "RESOURCE:MEMORY", codes=["RESOURCE:MEMORY"]))
     world.pass_time(85)
@@ -290,7 +290,7 @@ def test_a_refusal_bound_to_the_key_takes_the_next_launch() -> None:
 
 def test_a_lying_refusal_is_found_out() -> None:
     """The platform says that nothing started, and something did: it is adopted."""
-    world = World(key_is_used_up=True, forgets_keys=True)
+    world = World({"key_is_used_up": True, "forgets_keys": True})
     run = world.trigger()
     world.cloud.fail("submit", NothingStarted("fake", "RESOURCE:MEMORY"), when="after")
     world.pass_time(200)
@@ -554,7 +554,7 @@ def test_old_jobs_are_looked_at_less_often(world: World) -> None:
 
 def test_cleanup_waits_until_no_call_can_land() -> None:
     """Otherwise the name would be free for a call that is under way."""
-    world = World(needs_cleanup=True, closes_before_repeat=True)
+    world = World({"needs_cleanup": True, "closes_before_repeat": True})
     run = world.trigger()
     world.pass_time(20)
     assert world.get(run).phase is Phase.ENDED

@@ -7,11 +7,19 @@ stops: every run is final, its chores are done, and no job of a final run is lef
 from __future__ import annotations
 
 import contextlib
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 
 from push_pools.domain.errors import (
     JobRejected,
@@ -23,15 +31,22 @@ from push_pools.domain.errors import (
 from push_pools.domain.runs import FlowRun, Phase, RetryPolicy
 from push_pools.domain.states import FailureClass
 from push_pools.services.stop import cancel_run
+from push_pools.sqlite_file import SqliteFile
+from push_pools.stores.memory import MemoryStore
+from push_pools.stores.sqlite import SqliteStore
 from tests.world import World
 
-FAMILIES = {
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FAMILIES: dict[str, dict[str, bool]] = {
     "names": {},
     "jobs": {"needs_cleanup": True},
     "tokens": {"key_is_used_up": True, "forgets_keys": True},
     "puts": {"closes_before_repeat": True, "needs_cleanup": True},
 }
-TROUBLE = {
+When = Literal["before", "after", "late"]
+TROUBLE: dict[str, tuple[Callable[[], Exception], When]] = {
     "throttled": (lambda: PlatformUnavailable("fake", "throttled"), "before"),
     "uncertain without effect": (lambda: SubmissionUncertain("fake", "timed out"), "before"),
     "uncertain with effect": (lambda: SubmissionUncertain("fake", "connection reset"), "after"),
@@ -47,11 +62,13 @@ class OneJobPerAttempt(RuleBasedStateMachine):
     """Runs on one family of platforms."""
 
     runs: Bundle[FlowRun] = Bundle("runs")
-    family = "names"
+    family: ClassVar[str] = "names"
+    on_sqlite: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(**FAMILIES[self.family])
+        self.file = SqliteFile(":memory:") if self.on_sqlite else None
+        self.world = World(FAMILIES[self.family], store=SqliteStore(self.file) if self.file else MemoryStore())
         self.world.deploy(
             "stubborn", retries=RetryPolicy(attempts=3, on=tuple(FailureClass), backoff_seconds=5), timeout_seconds=600
         )
@@ -95,7 +112,7 @@ class OneJobPerAttempt(RuleBasedStateMachine):
             return
         if isinstance(make(), NothingStarted) and when == "after" and self.family != "tokens":
             return  # Known of ECS only.
-        self.world.cloud.fail(method, make(), when=when)  # type: ignore[arg-type]
+        self.world.cloud.fail(method, make(), when=when)
 
     @rule(method=st.sampled_from(["find", "observe", "stop", "cleanup"]))
     def cannot_be_asked(self, method: str) -> None:
@@ -202,20 +219,33 @@ class OneJobPerAttempt(RuleBasedStateMachine):
         self.at_most_one_job_per_attempt()
         final = {run.id for run in self.world.runs() if run.is_final}
         assert not [job for job in self.world.cloud.running() if job.run_id in final]
+        if self.file is not None:
+            self.file.close()
 
 
-def machine(family: str) -> type[OneJobPerAttempt]:
-    return type(f"On{family.title()}", (OneJobPerAttempt,), {"family": family})
+def tell_stories(family: str, *, on_sqlite: bool, stories: int) -> None:
+    machine = type(f"On{family.title()}", (OneJobPerAttempt,), {"family": family, "on_sqlite": on_sqlite})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=stories, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_job_per_attempt(family: str) -> None:
-    """A few hundred random stories on each family of platforms."""
-    from hypothesis.stateful import run_state_machine_as_test
+    """Random stories on each family of platforms, over the ledger in memory."""
+    tell_stories(family, on_sqlite=False, stories=150)
 
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        machine(family),
-        settings=settings(
-            max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+
+def test_one_job_per_attempt_on_sqlite() -> None:
+    """And over the ledger in a file's format."""
+    tell_stories("tokens", on_sqlite=True, stories=60)
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_job_per_attempt_at_length(family: str) -> None:
+    """Thousands of stories."""
+    tell_stories(family, on_sqlite=False, stories=4000)
