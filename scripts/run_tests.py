@@ -17,7 +17,7 @@ CHECKS: dict[str, list[str | Path]] = {
     "format": [BIN / "ruff", "format", "--check", "."],
     "mypy": [BIN / "mypy"],
 }
-PYTEST = "-m pytest -q -n 2 --dist worksteal tests".split()
+PYTEST = ["-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "tests"]
 TESTS: list[str | Path] = [BIN / "python", *PYTEST, "-m", "not prove"]
 
 

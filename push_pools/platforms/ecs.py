@@ -134,11 +134,12 @@ class EcsPlatform:
             except JobRejected as error:
                 if config.definition_hash is None or not STALE.intersection(error.codes):
                     raise
+                later = PlatformUnavailable(TYPE, f"{error.reason}; it is registered anew", codes=error.codes)
+                if time.monotonic() - began > BEFORE_CALL_SECONDS:
+                    raise later from error
                 renewed = self._preparation.renew(config, ecs)
                 if time.monotonic() - began > BEFORE_CALL_SECONDS:
-                    raise PlatformUnavailable(
-                        TYPE, f"{error.reason}; it is registered anew", codes=error.codes
-                    ) from error
+                    raise later from error
                 arn = self._run(ecs, {**request, "taskDefinition": renewed}, began)
         pid = f"{_cluster(config)}::{arn}"
         return self.handle(config, key).model_copy(update={"pid": pid})
