@@ -105,12 +105,9 @@ def _state(text: str) -> str:
     from push_pools.domain.problems import did_you_mean
     from push_pools.domain.states import STATE_TYPES, StateType
 
-    known = {**{type_.casefold(): str(type_) for type_ in StateType}, **{name: name for name in STATE_TYPES}}
-    known = {
-        **{name.casefold(): name for name in STATE_TYPES},
-        **known,
-        **{str(type_): str(type_) for type_ in StateType},
-    }
+    types = {str(type_): str(type_) for type_ in StateType}
+    known = {**{name.casefold(): name for name in STATE_TYPES}, **{name.casefold(): name for name in types}}
+    known |= {**types, **{name: name for name in STATE_TYPES}}
     found = known.get(text) or known.get(text.casefold())
     if found is None:
         raise typer.BadParameter(f"--state {text!r} is no state; {did_you_mean(text, STATE_TYPES)}")

@@ -181,7 +181,7 @@ class JobDirectory:
     def is_alive(self, note: Note) -> bool:
         """Whether the wrapper that wrote the note still runs; one with the same number does not count."""
         if note.pid <= 1:
-            return False
+            return False  # A damaged note: group 0 is this process's own, and 1 that of the whole machine.
         if not has_process_table():
             return self.is_locked()
         return note.boot == boot_id() and start_of(note.pid) == note.start
@@ -197,8 +197,7 @@ class JobDirectory:
 
     def signal(self, note: Note, number: signal.Signals) -> None:
         """Send a signal to all processes of the job that were not moved to another group."""
-        # Group 0 would be this process's own, and 1 that of the whole machine; a damaged note must not name them.
-        if note.pid > 1 and (self.is_alive(note) or self.has_survivors(note)):
+        if self.is_alive(note) or self.has_survivors(note):
             with suppress(ProcessLookupError):
                 os.killpg(note.pid, number)
 

@@ -5,10 +5,20 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
 
 import pytest
 
+from push_pools.bootstrap import embedded, open_embedded
+from push_pools.cli.flow_run import _state
+from push_pools.cli.watch import watch_run
+from push_pools.domain.runs import Phase
+from push_pools.domain.states import State
+from push_pools.server.embedded import EmbeddedServer
+from push_pools.services.stop import cancel_run
+from push_pools.settings import Settings
 from tests.cli.runner import Ran, run_cli
 
 if TYPE_CHECKING:
@@ -64,6 +74,14 @@ def test_runs_are_listed_by_state_deployment_pool_and_time(ended: tuple[Cli, str
     assert ids("--since", "1h") == {good, bad, later}
     assert ids("--since", "2099-01-01T00:00:00Z") == set()
     assert len(ids("--limit", "2")) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [("Failed", "Failed"), ("failed", "FAILED"), ("FAILED", "FAILED"), ("late", "Late"), ("TIMEDOUT", "TimedOut")],
+)
+def test_a_state_is_a_name_as_it_is_written_and_else_a_type(text: str, state: str) -> None:
+    assert _state(text) == state
 
 
 def test_more_runs_than_a_page_are_listed(deployed: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,10 +219,6 @@ class Serving:
         self.cli = cli
 
     def __enter__(self) -> Serving:
-        from push_pools.bootstrap import open_embedded
-        from push_pools.server.embedded import EmbeddedServer
-        from push_pools.settings import Settings
-
         self.opened = open_embedded(Settings(home=self.cli.home, sweep_seconds=0.2))
         self.server = EmbeddedServer(self.opened)
         self.server.start()
@@ -216,8 +230,6 @@ class Serving:
 
     def wait_for(self, run: str, state: str) -> None:
         """Wait until a run is in a state."""
-        from uuid import UUID
-
         end = time.monotonic() + 30
         while self.opened.app.store.get_run(UUID(run)).state.name != state:
             assert time.monotonic() < end, f"run {run} is not {state}"
@@ -259,6 +271,18 @@ def test_a_watched_run_may_be_printed_as_data_once_it_is_over(deployed: Cli) -> 
     assert (bad.code, bad.data["state_name"]) == (1, "Failed")
 
 
+def test_a_state_that_lasts_is_one_line(deployed: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    run = put(deployed, "hello")
+    with embedded(Settings(home=deployed.home)) as opened:
+        waits = opened.app.store.get_run(UUID(run))
+        over = waits.evolve(phase=Phase.SETTLED, state=State.of("Completed", waits.created_at))
+        later = iter([waits, waits, over])
+
+        watch_run(cast("Any", SimpleNamespace(store=SimpleNamespace(get_run=lambda _: next(later)))), waits)
+
+    assert [line.split()[2] for line in capsys.readouterr().out.splitlines()] == ["Scheduled", "Completed"]
+
+
 def _id(ran: Ran) -> str:
     return ran.out.partition("(")[2].partition(")")[0]
 
@@ -288,33 +312,25 @@ def test_following_says_when_nobody_serves(deployed: Cli) -> None:
 
 
 def run_cancel(cli: Cli, run: str) -> None:
-    from uuid import UUID
-
-    from push_pools.bootstrap import embedded
-    from push_pools.services.stop import cancel_run
-    from push_pools.settings import Settings
-
     with embedded(Settings(home=cli.home)) as opened:
         cancel_run(UUID(run), opened.app, by="test")
 
 
 def test_a_new_attempt_begins_its_output_anew() -> None:
     """The cursor of one job means nothing to the next."""
-    from types import SimpleNamespace as Bag
-
     from push_pools.cli import flow_run
 
     def a_run(attempt: int, *, final: bool = False) -> Any:
-        return Bag(id=1, attempt=attempt, is_final=final, job=Bag(key=f"k{attempt}", pid="p"))
+        return SimpleNamespace(id=1, attempt=attempt, is_final=final, job=SimpleNamespace(key=f"k{attempt}", pid="p"))
 
     asked: list[tuple[int, str | None]] = []
 
     def read(home: Any, run: Any, cursor: str | None) -> Any:
         asked.append((run.attempt, cursor))
-        return Bag(lines=(), cursor=f"c{run.attempt}", is_last=False)
+        return SimpleNamespace(lines=(), cursor=f"c{run.attempt}", is_last=False)
 
     later = iter([a_run(1), a_run(2), a_run(2, final=True)])
-    home: Any = Bag(store=Bag(get_run=lambda _: next(later)))
+    home: Any = SimpleNamespace(store=SimpleNamespace(get_run=lambda _: next(later)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("push_pools.services.runs.read_logs", read)
         patch.setattr(flow_run, "POLL_SECONDS", 0)

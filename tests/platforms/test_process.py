@@ -912,14 +912,23 @@ def test_a_repeated_stop_kills_once_the_grace_is_over(world: World) -> None:
     assert world.over(second, handle).stopped is True
 
 
-def test_a_stop_that_comes_too_late_changes_nothing(world: World, platform: ProcessPlatform) -> None:
-    """It leaves no mark."""
-    handle = platform.submit(sh("exit 3"), a_key())
+def test_a_stop_that_comes_too_late_changes_nothing(
+    world: World, platform: ProcessPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves no mark, and what the job left running gets no signal."""
+    left = world.home / "left"
+    handle = platform.submit(sh(f"sleep 60 & echo $! >{left}; exit 3"), a_key())
     world.over(platform, handle)
-    platform.stop(handle, 0)
+    sent: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "killpg", lambda _, number: sent.append(number))
+        platform.stop(handle, 0)
+        platform._signal_again(JobDirectory(str(world.place(handle.key))), signal.SIGKILL)
+    assert not sent
     assert not world.place(handle.key).joinpath("stop").exists()
     (seen,) = platform.observe([handle])
     assert (seen.status, seen.stopped) == (JobStatus.FAILED, False)
+    os.kill(int(left.read_text()), signal.SIGKILL)
 
 
 # -- output --------------------------------------------------------------------
@@ -1062,7 +1071,9 @@ def test_jobs_go_on_without_the_server_and_are_followed_by_the_next(world: World
     told, seen, _ = eventually(lambda: world.told)[0]
     assert (told, seen.exit_code, seen.stopped) == (handle, 7, False)
     assert platform.logs(handle, None).lines == ("done",)
-    assert len(world.told) == 1
+    other = platform.submit(sh("true"), a_key())
+    eventually(lambda: other.key in [told.key for told, _, _ in world.told])
+    assert [told.key for told, _, _ in world.told] == [handle.key, other.key]
 
 
 def test_following_what_ended_meanwhile_tells_at_once(world: World) -> None:
