@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from push_pools.ports import App, Invocation, Platform
 
 
-def submit_run(run_id: UUID, app: App, invocation: Invocation) -> None:
-    """Start the job of one run, once however often this is called.
+def submit_run(run_id: UUID, app: App, invocation: Invocation, *, known: FlowRun | None = None) -> None:
+    """Start the job of one run, once however often this is called. `known` spares a read of what was just written.
 
     Cloud trouble does not escape: the ledger keeps the run and says when to look again.
 
@@ -51,7 +51,7 @@ def submit_run(run_id: UUID, app: App, invocation: Invocation) -> None:
         OutOfTime: The invocation ends too soon; the message has to be given back.
         StoreUnavailable: The ledger cannot be read or written; likewise.
     """
-    run = app.store.get_run(run_id)
+    run = known or app.store.get_run(run_id)
     if run.chores:
         do_chores(run_id, app)
     try:

@@ -36,6 +36,9 @@ class SqliteStore:
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
+        self._kept: dict[tuple[str, str], CatalogueRecord] = {}
+        self._kept_at = (-1, -1)
+        self._catalogue_writes = 0
         self._ledger_id = UUID(file.execute("SELECT value FROM meta WHERE name='ledger_id'")[0][0])
 
     @property
@@ -184,12 +187,30 @@ class SqliteStore:
     # -- catalogue
 
     def get(self, kind: type[RecordT], key: str) -> RecordT | None:
-        rows = self._file.execute("SELECT body FROM catalogue WHERE kind=? AND name=?", (kind.__name__, key))
-        return kind.model_validate_json(rows[0][0]) if rows else None
+        return self._read(kind, "name", key)
 
     def find(self, kind: type[RecordT], id_: UUID) -> RecordT | None:
-        rows = self._file.execute("SELECT body FROM catalogue WHERE kind=? AND id=?", (kind.__name__, str(id_)))
-        return kind.model_validate_json(rows[0][0]) if rows else None
+        return self._read(kind, "id", str(id_))
+
+    def _read(self, kind: type[RecordT], column: str, value: str) -> RecordT | None:
+        """Return a record, from memory if nobody has written since it was read.
+
+        Every run reads its pool and deployment several times. `data_version` tells of other processes' writes,
+        a counter of our own, so what is kept is what is stored.
+        """
+        now = (self._file.data_version(), self._catalogue_writes)
+        if self._kept_at != now:
+            self._kept, self._kept_at = {}, now
+        kept = self._kept  # Not emptied by others: whoever finds it stale begins another one.
+        name = (f"{kind.__name__}.{column}", value)
+        if (found := kept.get(name)) is not None:
+            return found if isinstance(found, kind) else None
+        sql = f"SELECT body FROM catalogue WHERE kind=? AND {column}=?"  # noqa: S608 - `column` is ours
+        rows = self._file.execute(sql, (kind.__name__, value))
+        if not rows:
+            return None
+        record = kept[name] = kind.model_validate_json(rows[0][0])
+        return record
 
     def put(self, record: RecordT) -> RecordT:
         written = record.model_copy(update={"version": record.version + 1})
@@ -205,6 +226,7 @@ class SqliteStore:
                 "UPDATE catalogue SET version=?, body=? WHERE kind=? AND name=? AND version=? RETURNING 1",
                 (written.version, body, kind, name, record.version),
             )
+        self._catalogue_writes += 1  # After the write: who reads before it may keep the old record no longer.
         if not rows and self.get(type(record), name) != written:
             raise VersionConflict(f"{kind} {name!r} was changed meanwhile")
         return written
@@ -214,6 +236,7 @@ class SqliteStore:
         rows = self._file.execute(
             "DELETE FROM catalogue WHERE kind=? AND name=? AND version=? RETURNING 1", (kind, name, record.version)
         )
+        self._catalogue_writes += 1
         if not rows and self.get(type(record), name) is not None:
             raise VersionConflict(f"{kind} {name!r} was changed meanwhile")
 

@@ -63,6 +63,7 @@ def test_a_template_and_new_defaults_may_be_given(cli: Cli, tmp_path: Path) -> N
     (tmp_path / "t.yaml").write_text(yaml.safe_dump(template))
 
     cli.ok("work-pool", "create", "a", "-t", "process", "--base-job-template", tmp_path / "t.yaml")
+    cli.ok("work-pool", "create", "c", "-t", "process", "--variable", "grace_seconds=7")
     cli.ok("work-pool", "create", "b", "-t", "process", "--base-job-template", "-", stdin=json.dumps(template))
     cli.ok("work-pool", "update", "b", "--variable", "colour=blue", "--description", "new")
 
@@ -71,6 +72,8 @@ def test_a_template_and_new_defaults_may_be_given(cli: Cli, tmp_path: Path) -> N
 
     assert default("a")["default"] == "red"
     assert default("b")["default"] == "blue"
+    variables = cli.read("work-pool", "inspect", "c")["base_job_template"]["variables"]["properties"]
+    assert variables["grace_seconds"]["default"] == 7
     assert cli.read("work-pool", "inspect", "b")["description"] == "new"
 
 
@@ -200,6 +203,7 @@ def test_a_block_keeps_its_secrets(cli: Cli, keys: Path) -> None:
         for format_ in ("table", "json", "yaml"):
             shown = cli.ok("block", *words, "-o", format_).out
             assert CANARY not in shown
+            assert "$encrypted" not in shown
             assert "prod" in shown
     assert cli.read("block", "inspect", "aws-credentials/prod")["data"]["aws_secret_access_key"] == "********"
     assert CANARY not in ran.out + ran.err

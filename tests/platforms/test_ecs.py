@@ -885,7 +885,13 @@ def asked_for(handle: JobHandle, **extra: Any) -> dict[str, Any]:
     return {"logGroupName": "push-pools", "logStreamName": stream, "startFromHead": True, "limit": 1000, **extra}
 
 
-def test_logs_are_read_page_by_page_until_the_token_stays(world: EcsWorld, logs: tuple[JobHandle, Stubber]) -> None:
+@pytest.mark.parametrize(
+    ("waits", "last"),
+    [((0, 0, 0, 0, 60), [False, False, False, False, True]), ((60, 0, 0, 0, 0), [False, False, False, True, True])],
+)
+def test_logs_are_read_page_by_page_until_the_token_stays(
+    world: EcsWorld, logs: tuple[JobHandle, Stubber], waits: tuple[int, ...], last: list[bool]
+) -> None:
     handle, stubber = logs
     stubber.add_response("get_log_events", page(["one", "two"], "t1"), asked_for(handle))
     stubber.add_response("get_log_events", page([], "t2"), asked_for(handle, nextToken="t1"))
@@ -893,13 +899,13 @@ def test_logs_are_read_page_by_page_until_the_token_stays(world: EcsWorld, logs:
     stubber.add_response("get_log_events", page([], "t3"), asked_for(handle, nextToken="t3"))
     stubber.add_response("get_log_events", page([], "t3"), asked_for(handle, nextToken="t3"))
     pages, cursor = [], None
-    for wait in (0, 0, 0, 0, 60):
+    for wait in waits:
         world.clock.advance(wait)
         pages.append(world.platform.logs(handle, cursor))
         cursor = pages[-1].cursor
 
     assert [each.lines for each in pages] == [("one", "two"), (), ("three",), (), ()]
-    assert [each.is_last for each in pages] == [False, False, False, False, True]
+    assert [each.is_last for each in pages] == last
 
 
 def test_logs_that_are_not_there_are_no_lines(world: EcsWorld, logs: tuple[JobHandle, Stubber]) -> None:
