@@ -93,6 +93,8 @@ class JobHandle(Record):
     """The platform's own name for the job (`infrastructure_pid`); `None` until it is known."""
     place: dict[str, str] = Field(default_factory=dict)
     """Region, cluster, project, resource group: where the key counts."""
+    details: dict[str, str] = Field(default_factory=dict)
+    """What else it takes to understand the job, such as its main container and where its log goes."""
     credential_block_id: str | None = None
     run_id: UUID | None = None
     attempt: int = 1

@@ -76,16 +76,13 @@ class EcsPlatform:
         """Return the handle, without a pid, of the job that `submit` would start."""
         config = _ours(job)
         run = run_of(config.started_by)
-        place = {
-            "region": config.region,
-            "cluster": _cluster(config),
-            "container": main_container(config),
-            **config.log_place,
-        }
+        place = {"region": config.region, "cluster": _cluster(config)}
+        details = {"container": main_container(config), **config.log_place}
         return JobHandle(
             key=key,
             platform=TYPE,
             place={name: value for name, value in place.items() if value},
+            details={name: value for name, value in details.items() if value},
             credential_block_id=config.credential_block_id,
             run_id=UUID(run[0]) if run else None,
             attempt=run[1] if run else 1,

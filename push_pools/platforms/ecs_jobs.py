@@ -142,17 +142,17 @@ class EcsJobs:
         Raises:
             PlatformUnavailable: CloudWatch could not be asked.
         """
-        place = handle.place
-        if not handle.pid or "log_group" not in place:
+        where = handle.details
+        if not handle.pid or "log_group" not in where:
             return LogPage(lines=(), cursor=cursor, is_last=True)
-        stream = f"{place['log_prefix']}/{place.get('container', '')}/{_arn(handle).rpartition('/')[2]}"
+        stream = f"{where['log_prefix']}/{where.get('container', '')}/{_arn(handle).rpartition('/')[2]}"
         asked: dict[str, Any] = {"nextToken": cursor} if cursor else {}
         with ours_from(asking_error):
-            region = place.get("log_region") or place.get("region")
+            region = where.get("log_region") or handle.place.get("region")
             client = self._client(handle.credential_block_id, region, "logs", retries=True)
             try:
                 answer = client.get_log_events(
-                    logGroupName=place["log_group"],
+                    logGroupName=where["log_group"],
                     logStreamName=stream,
                     startFromHead=True,
                     limit=LOG_LINES,

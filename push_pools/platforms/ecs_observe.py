@@ -72,7 +72,7 @@ def gone(handle: JobHandle, now: datetime, reason: str) -> Observation:
 
 
 def _ending(task: Mapping[str, Any], handle: JobHandle, now: datetime) -> Observation:
-    main = main_of(task, handle.place.get("container"))
+    main = main_of(task, handle.details.get("container"))
     exit_code = main.get("exitCode") if main else None
     stopped_reason = str(task.get("stoppedReason") or "")
     container_reason = str((main or {}).get("reason") or "")

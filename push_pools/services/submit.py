@@ -223,7 +223,7 @@ class _Submission:
         except Exception as error:  # A fault of the adapter: the call may have been made.
             log.exception("submit_failed", extra={"flow_run_id": str(self.run.id), "job_key": handle.key})
             return self._unanswered(SubmissionUncertain(self.run.platform, f"{type(error).__name__}: {error}"))
-        return self._record(handle.model_copy(update={"pid": submitted.pid, "place": submitted.place}))
+        return self._record(handle.model_copy(update={"pid": submitted.pid}))
 
     # -- outcomes
 

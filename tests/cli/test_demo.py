@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
+from push_pools.bootstrap import embedded
 from push_pools.cli import demo
 from push_pools.services.config_file import parse_config
+from push_pools.settings import Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,8 +26,6 @@ def test_the_demo_keeps_its_promises_and_leaves_nothing(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    before = dict(os.environ)
-
     ran = cli.ok("demo")
 
     assert ran.err == ""
@@ -31,7 +33,6 @@ def test_the_demo_keeps_its_promises_and_leaves_nothing(
         assert state in ran.out
     assert "BROKEN" not in ran.out
     assert "ok      one task per attempt, by the cloud's own count" in ran.out
-    assert dict(os.environ) == before
     assert list(tmp_path.iterdir()) == []
 
 
@@ -43,6 +44,29 @@ def test_the_demo_runs_all_of_the_example() -> None:
 
 def test_the_demo_takes_less_than_20_seconds() -> None:
     assert demo.LONGEST_SECONDS < 20
+
+
+def test_the_environment_is_as_it_was_after_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "mine")
+    before = dict(os.environ)
+
+    with demo._environment({"AWS_DEFAULT_REGION": "us-east-1"}):
+        assert "AWS_PROFILE" not in os.environ
+        assert os.environ["AWS_DEFAULT_REGION"] == "us-east-1"
+
+    assert dict(os.environ) == before
+
+
+def test_the_event_really_comes_twice(cli: Cli, config: Path) -> None:
+    cli.ok("deploy", config)
+    sent: list[str] = []
+    with embedded(Settings(home=cli.home)) as opened:
+        app = dataclasses.replace(opened.app, queue=cast("Any", SimpleNamespace(send=sent.append)))
+        scene = demo.Scene(app, cast("Any", None))
+        scene._send_twice("greet/hello")
+
+    assert len(sent) == 2
+    assert len(set(sent)) == len(scene.expected) == 1
 
 
 def test_the_example_is_found() -> None:

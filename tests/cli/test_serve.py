@@ -187,6 +187,8 @@ def test_until_idle_ends_when_nothing_is_left(deployed: Cli) -> None:
     assert ran.out == ""
     assert {line["event"] for line in logs_of(ran.err)} >= {"serving", "job_submitted", "run_finished", "stopped"}
     assert all({"time", "level", "event"} <= set(line) for line in logs_of(ran.err))
+    (submitted,) = [line for line in logs_of(ran.err) if line["event"] == "job_submitted"]
+    assert submitted["infrastructure_pid"]
     assert sorted(run["state_name"] for run in deployed.read("flow-run", "ls")) == ["Completed", "Scheduled"]
 
 

@@ -229,13 +229,8 @@ def test_a_given_definition_is_resolved_to_its_revision_and_never_registered(wor
 
     assert world.double.calls["RegisterTaskDefinition"] == 2
     assert job.task_run_request["taskDefinition"] == arn
-    assert handle.place == {
-        "region": "us-east-1",
-        "cluster": "default",
-        "container": "main",
-        "log_group": "g",
-        "log_prefix": "p",
-    }
+    assert handle.place == {"region": "us-east-1", "cluster": "default"}
+    assert handle.details == {"container": "main", "log_group": "g", "log_prefix": "p"}
     assert world.observed(handle).exit_code == 3
 
 

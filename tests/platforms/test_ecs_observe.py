@@ -15,7 +15,7 @@ from push_pools.platforms.ecs_observe import gone, main_of, moment, observation,
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 RUN = UUID(int=5)
-HANDLE = JobHandle(key="pp-key", platform="ecs:push", pid="c::arn", place={"container": "flow"}, run_id=RUN)
+HANDLE = JobHandle(key="pp-key", platform="ecs:push", pid="c::arn", details={"container": "flow"}, run_id=RUN)
 EXITED = "Essential container in task exited"
 
 
