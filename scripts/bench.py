@@ -195,7 +195,7 @@ def event_to_exit() -> Iterator[Row]:
 
         opened.app.store.save = save_and_tell  # type: ignore[method-assign]
         bare, took = [], []
-        event = '{"version":1,"type":"scheduled-run","deployment":"true","idempotency_key":"%s"}'
+        event = '{"version":1,"type":"scheduled-run","deployment":"true/true","idempotency_key":"%s"}'
         for n in range(320):
             bare.append(bare_spawns(1))
             time.sleep(0.02)  # What follows a run, such as the next wrapper, is not part of it.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from push_pools.domain.errors import HomeInUse
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
+
+PROBE_SECONDS: Final = 0.25
+"""How long a server that starts waits for those who only ask whether there is one."""
 
 
 class HomeLock:
@@ -31,12 +35,13 @@ class HomeLock:
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(fd, 32).decode(errors="replace").strip()
-            os.close(fd)
-            raise HomeInUse(str(self._path.parent), holder) from None
+        end = time.monotonic() + PROBE_SECONDS
+        while not _lock(fd, fcntl.LOCK_EX):
+            if time.monotonic() > end:
+                holder = os.read(fd, 32).decode(errors="replace").strip()
+                os.close(fd)
+                raise HomeInUse(str(self._path.parent), holder)
+            time.sleep(PROBE_SECONDS / 10)
         os.ftruncate(fd, 0)
         os.write(fd, f"{os.getpid()}\n".encode())
         self._fd = fd
@@ -59,10 +64,19 @@ class HomeLock:
 
 def is_served(home: Path) -> bool:
     """Whether a server runs on this home now."""
-    if not (home / "server.lock").exists():
+    try:
+        fd = os.open(home / "server.lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
         return False
     try:
-        with HomeLock(home):
-            return False
-    except HomeInUse:
-        return True
+        return not _lock(fd, fcntl.LOCK_SH)
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

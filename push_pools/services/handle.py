@@ -45,7 +45,9 @@ def handle_message(body: str, envelope_id: str, app: App, invocation: Invocation
     if isinstance(event, ScheduledRun):
         run = put_scheduled_run(event, app, envelope_id=parsed.envelope_id or envelope_id).run
         if run.phase is Phase.PLANNED and run.due_at <= app.clock.now():
-            submit_run(run.id, app, invocation, known=run)  # This message is its hint: it comes back if anything goes wrong.
+            submit_run(
+                run.id, app, invocation, known=run
+            )  # This message is its hint: it comes back if anything goes wrong.
         else:
             send_if_soon(run, app)
     elif isinstance(event, Submit):

@@ -50,7 +50,7 @@ def put_scheduled_run(event: ScheduledRun, app: App, *, envelope_id: str) -> Put
     stored = app.store.put_run(run)
     is_new = stored == run.evolve(version=1)
     if not is_new:
-        stored = _put_again(stored, run, app)
+        stored = _put_again(stored, run, event, app)
     return Put(stored, is_new)
 
 
@@ -129,11 +129,11 @@ def _check_variables(event: ScheduledRun, deployment: Deployment | None, pool: W
             raise InvalidEvent(f"job_variables of an event for {where}: {error}") from error
 
 
-def _put_again(stored: FlowRun, run: FlowRun, app: App) -> FlowRun:
+def _put_again(stored: FlowRun, run: FlowRun, event: ScheduledRun, app: App) -> FlowRun:
     """Report a second event of the same identity that asks for something else; the first one wins."""
     differs = [name for name in _PUT_AGAIN if getattr(stored, name) != getattr(run, name)]
-    if run.scheduled_time != stored.scheduled_time and run.idempotency_key is not None:
-        differs = [name for name in differs if name != "scheduled_time"]  # Received later; the key names the run.
+    if event.scheduled_time is None and "scheduled_time" in differs:
+        differs.remove("scheduled_time")  # It was only received later.
     if not differs:
         return stored
     log.warning("put_again_differs", extra={"flow_run_id": str(stored.id), "fields": differs})

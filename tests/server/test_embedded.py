@@ -128,6 +128,27 @@ def test_a_second_server_says_so(server: EmbeddedServer, home: Embedded) -> None
     assert final(home, run_deployment(home.app, "job").run).state.name == "Completed"
 
 
+def test_asking_whether_a_home_is_served_disturbs_nobody(tmp_path: Path) -> None:
+    """A server that starts while others ask gets its home."""
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            is_served(tmp_path)
+
+    askers = [threading.Thread(target=ask) for _ in range(4)]
+    for asker in askers:
+        asker.start()
+    try:
+        for _ in range(50):
+            with HomeLock(tmp_path):
+                assert is_served(tmp_path)
+    finally:
+        stop.set()
+        for asker in askers:
+            asker.join()
+
+
 def test_a_home_that_nobody_serves_is_free(tmp_path: Path) -> None:
     """Also when a lock file of an earlier server is left."""
     assert not is_served(tmp_path)

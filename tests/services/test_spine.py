@@ -77,6 +77,17 @@ def test_the_same_event_with_another_body_is_reported(world: World) -> None:
     assert facts(run, "put again with another body, which is ignored") == [{"fields": ["parameters"]}]
 
 
+def test_a_redelivery_later_is_not_another_body(world: World) -> None:
+    """An event without a time is due when it is received, and received again later it is the same event."""
+    bare = '{"version":1,"type":"scheduled-run","deployment":"report/hourly"}'
+    for _ in range(2):
+        handle_message(bare, "m-1", world.app, Invocation("me", world.clock.now() + timedelta(seconds=60)))
+        world.pass_time(20)
+    (run,) = world.runs()
+    assert [entry.what for entry in run.journal].count("put") == 1
+    assert not facts(run, "put again with another body, which is ignored")
+
+
 def test_events_with_keys_of_their_own_are_runs_of_their_own(world: World) -> None:
     """And two deliveries without a time or key are told apart by their envelopes."""
     for key in ("a", "a", "b"):
