@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +23,8 @@ from push_pools.settings import Settings
 from push_pools.testing.ecs_double import EcsDouble, Fault
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from push_pools.bootstrap import Embedded
 
 KEY, VALUE, REGISTRY = "CANARY-aws-secret-key", "CANARY-secret-value", "CANARY-registry-password"

@@ -133,7 +133,7 @@ def test_asking_whether_a_home_is_served_disturbs_nobody(tmp_path: Path) -> None
     stop = threading.Event()
 
     def ask() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.001):
             is_served(tmp_path)
 
     askers = [threading.Thread(target=ask) for _ in range(4)]
