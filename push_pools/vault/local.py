@@ -114,7 +114,8 @@ def _parse(sealed: str) -> tuple[str, bytes]:
     if format_ == _FORMAT:
         with contextlib.suppress(binascii.Error, ValueError):
             data = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
-            if len(data) > _NONCE_BYTES:
+            # Other texts decode to the same bytes (spare bits, other alphabets); only the one we write is taken.
+            if len(data) > _NONCE_BYTES and base64.urlsafe_b64encode(data).decode() == text:
                 return key_id, data
     raise NotAllowed("the encrypted secret was changed, or another vault made it; create the block again")
 

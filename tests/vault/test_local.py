@@ -129,6 +129,20 @@ def test_whatever_is_changed_is_noticed(data: st.DataObject) -> None:
     assert "secret" not in str(caught.value).replace("the encrypted secret", "").replace("the secret was", "")
 
 
+def test_another_spelling_of_the_same_bytes_is_noticed() -> None:
+    """The spare bits of the last character, and the other alphabet of base64."""
+    vault = LocalVault.from_key(bytes(32))
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    for size in range(1, 4):
+        sealed = vault.encrypt(b"x" * size, CONTEXT)
+        text = sealed.rstrip("=")
+        last = alphabet.index(text[-1])
+        others = {text[:-1] + alphabet[last ^ bit] for bit in (1, 2, 4, 8)}
+        for other in others | {text.replace("-", "+", 1), text.replace("_", "/", 1)} - {text}:
+            with pytest.raises(NotAllowed):
+                vault.decrypt(other + "=" * (len(sealed) - len(text)), CONTEXT)
+
+
 @pytest.mark.parametrize("sealed", ["", "pp1", "pp1..", "pp2.a.b", "pp1.x.AAAA", "pp1.66687aadf862.", "ä"])
 def test_what_no_vault_made_is_refused(sealed: str) -> None:
     with pytest.raises(NotAllowed, match="create the block again"):
