@@ -47,9 +47,9 @@ class Home:
         spec = {"name": "job", "command": command, "work_pool": {"name": "local"}}
         put_deployment(opened.app, DeploymentSpec.model_validate(spec))
 
-    def serve(self) -> subprocess.Popen[bytes]:
+    def serve(self, *options: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [*MAIN, "serve"], env=self.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*MAIN, "serve", *options], env=self.environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
 
     def executions(self) -> Counter[str]:
@@ -77,12 +77,7 @@ def kill_again_and_again(tmp_path: Path, kills: int, seed: int) -> None:
             finally:
                 server.send_signal(signal.SIGKILL)
                 server.wait()
-        last = home.serve()
-        try:
-            until(lambda: all(run.is_final for run in runs_of(opened)), seconds=60)
-        finally:
-            last.terminate()
-            assert last.wait(30) == 0
+        assert home.serve("--until-idle", "--for", "60s").wait(90) == 0
         runs = runs_of(opened)
     assert {run.state.name for run in runs} == {"Completed"}
     assert home.executions() == Counter(f"{run.id}/1" for run in runs)
