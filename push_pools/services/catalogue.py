@@ -569,4 +569,5 @@ def unset_variable(app: App, name: str, *, managed_by: str | None = None) -> Non
 
 
 def _not_found(kind: str, name: str, known: Iterable[str]) -> NotFound:
-    return NotFound(kind, name[:300], nearest(name, known))
+    names = nearest(name, known)
+    return NotFound(kind, name[:300], names, fix=None if names else "there is none yet")
