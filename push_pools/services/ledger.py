@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 from push_pools.domain.errors import StoreUnavailable, VersionConflict
 from push_pools.domain.events import hint
-from push_pools.domain.runs import FlowRun, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from push_pools.domain.runs import FlowRun
     from push_pools.ports import App
 
 log = logging.getLogger("push_pools")
@@ -40,10 +40,8 @@ def change(app: App, run: FlowRun, decide: Callable[[FlowRun], FlowRun]) -> Flow
 
 
 def send_hint(app: App, run: FlowRun) -> None:
-    """Send the message that makes somebody look at the run when it is next due to be looked at."""
+    """Send the message that makes somebody look at the run when it is next due."""
     at = run.due_at if run.phase.is_submitting and run.claim is None else run.wake_at
-    if at is not None and run.chores and run.wake_at is not None:
-        at = min(at, run.wake_at)
     if at is not None:
         send_hint_at(app, run, at)
 
@@ -52,13 +50,11 @@ def send_hint_at(app: App, run: FlowRun, at: datetime) -> None:
     """Send the run's hint with a delay; what is beyond a queue's longest delay is left to the tick."""
     delay = (at - app.clock.now()).total_seconds() / app.clock.speed
     if delay <= MAX_DELAY_SECONDS:
-        app.queue.send(hint(hint_type(run, app.clock.now()), run.id), delay_seconds=max(delay, 0.0))
+        app.queue.send(hint(hint_type(run), run.id), delay_seconds=max(delay, 0.0))
 
 
-def hint_type(run: FlowRun, now: datetime) -> str:
-    """Return which message moves the run on: `submit`, `stop` or `chores`."""
+def hint_type(run: FlowRun) -> str:
+    """Return which message moves the run on. Whoever gets any of them does the chores that are due first."""
     if run.phase.is_active:
         return "stop"
-    if run.is_final or (run.chores and run.phase is Phase.PLANNED and run.due_at > now):
-        return "chores"
-    return "submit"
+    return "chores" if run.is_final else "submit"

@@ -650,3 +650,21 @@ def test_every_phase_tells_what_it_waits_for(world: World) -> None:
     assert any("the job's start" in text for text in told)
     assert any("the job's end" in text for text in told)
     assert "nothing" in told
+
+
+def test_chores_of_an_attempt_do_not_delay_the_next() -> None:
+    """The next attempt is claimed when it is due, though something of the last one is still to be cleaned up."""
+    world = World({"needs_cleanup": True})
+    run = world.trigger()
+    world.pass_time(5)
+    world.cloud.kill(world.cloud.started[0].key)
+    world.sweep()
+    due = world.get(run).due_at
+    assert world.get(run).chores
+    while world.get(run).attempt == 2 and not world.get(run).job:
+        world.advance(1)
+        world.drain()
+        assert world.clock.now() < due + timedelta(seconds=5)
+    world.settle()
+    assert world.get(run).state.name == "Completed"
+    assert not world.cloud.jobs
