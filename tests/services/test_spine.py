@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from push_pools.domain import transitions
 from push_pools.domain.errors import (
     InvalidEvent,
     JobRejected,
@@ -18,11 +19,13 @@ from push_pools.domain.errors import (
     SubmissionUncertain,
 )
 from push_pools.domain.events import hint
+from push_pools.domain.records import Timing
 from push_pools.domain.runs import ChoreKind, FlowRun, JobHandle, Phase, RetryPolicy
 from push_pools.domain.states import FailureClass, JobStatus, Observation, StateType
 from push_pools.ports import Invocation
 from push_pools.services.explain import explain_run
 from push_pools.services.handle import handle_message
+from push_pools.services.ledger import change
 from push_pools.services.poll import job_over
 from push_pools.services.runs import find_run, is_idle, read_logs, retry_run, run_deployment
 from push_pools.services.stop import cancel_run
@@ -668,3 +671,35 @@ def test_chores_of_an_attempt_do_not_delay_the_next() -> None:
     world.settle()
     assert world.get(run).state.name == "Completed"
     assert not world.cloud.jobs
+
+
+def test_a_key_that_may_be_forgotten_is_only_looked_up() -> None:
+    """Past the token's life a repeat would start a second task, so it is not made, whatever the deadline."""
+    world = World({"key_is_used_up": True, "forgets_keys": True}, timing=Timing(submit_seconds=4 * 3600))
+    run = world.trigger()
+    world.cloud.fail("submit", SubmissionUncertain("fake", "reset"), when="after")
+    world.drain()
+    world.cloud.fail("find", *[PlatformUnavailable("fake", "503")] * 1000)
+    world.pass_time(3700, step=60)
+    world.cloud.faults.clear()
+    world.settle(6 * 3600)
+    run = world.get(run)
+    assert (world.started(run), run.state.failure_class) == (1, FailureClass.LOST)
+    assert facts(run, "unanswered")[-1]["why"] == "the platform may have forgotten the key: look only"
+
+
+def test_a_second_job_of_a_running_run_is_stopped() -> None:
+    """It is alarmed, watched until it is over, and the first job goes on."""
+    world = World()
+    run = world.trigger(job_variables={"seconds": 1000})
+    world.pass_time(5)
+    job = world.cloud.started[0].configuration
+    other = world.platform.submit(job, "pp-another-key").model_copy(update={"run_id": run.id})
+    change(
+        world.app,
+        world.get(run),
+        lambda r: transitions.record_pid(r, other, world.app.moment(), world.app.timing),
+    )
+    world.pass_time(200)
+    assert [running.key for running in world.cloud.running()] == [world.get(run).job_key]
+    assert world.get(run).state.name == "Running"
