@@ -96,7 +96,7 @@ def test_events_of_another_process_are_noticed_at_once(server: EmbeddedServer, h
     other = SqliteFile(Path(home.settings.home) / "ledger.db")
     SqliteQueue(other).send(EVENT)
     other.close()
-    until(lambda: any(run.is_final for run in _runs(home)), seconds=2)
+    until(lambda: any(run.is_final for run in _runs(home)), seconds=10)
 
 
 def test_a_run_is_started_at_its_due_second(server: EmbeddedServer, home: Embedded) -> None:
