@@ -47,6 +47,8 @@ ECS_VARIABLES = {
     "network_configuration": {"awsvpcConfiguration": {"subnets": ["subnet-1"]}},
 }
 BARE = ["sh", "-c", "true"]
+KEPT = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+"""All homes, until the end: ext4 makes files slowly for some seconds after many were deleted."""
 TIMING, POLICY = Timing(), Policy(start_timeout_seconds=30, timeout_seconds=0)
 
 Row = tuple[str, str, str, bool]
@@ -69,7 +71,8 @@ def main(names: list[str]) -> int:
 @contextmanager
 def home(**settings: Any) -> Iterator[Embedded]:
     """A fresh home with a pool of local processes and a deployment `true` in it."""
-    with tempfile.TemporaryDirectory() as path, embedded(Settings(home=Path(path), **settings)) as opened:
+    path = tempfile.mkdtemp(dir=KEPT.name)
+    with embedded(Settings(home=Path(path), **settings)) as opened:
         create_work_pool(opened.app, "local", "process")
         spec = {"name": "true", "command": "true", "work_pool": {"name": "local"}}
         put_deployment(opened.app, DeploymentSpec.model_validate(spec))
