@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
@@ -68,13 +69,17 @@ def render_run(run: FlowRun, app: App) -> BaseJobConfiguration:
     return job
 
 
-_VALID: Final[OrderedDict[tuple[UUID, int, str], None]] = OrderedDict()
-"""Job variables that were found valid for a version of a pool; schemas are slow, and runs of a deployment alike."""
+_VALID: Final[OrderedDict[tuple[UUID, int, bytes], None]] = OrderedDict()
+"""Digests of job variables that were found valid for a version of a pool.
+
+Schemas are slow, and the runs of a deployment alike.
+"""
 _VALID_KEPT: Final = 1024
 
 
 def _validated(pool: WorkPool, values: Mapping[str, Any]) -> None:
-    key = (pool.id, pool.version, json.dumps(values, sort_keys=True, default=str))
+    text = json.dumps(values, sort_keys=True, default=str)
+    key = (pool.id, pool.version, hashlib.sha256(text.encode()).digest())
     if key in _VALID:
         return
     validate_job_variables(pool.base_job_template, values)
