@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from push_pools.clocks import SystemClock
 from push_pools.credentials import block_class
+from push_pools.domain.errors import InvalidInput, NotAllowed, NotFound, PlatformUnavailable
 from push_pools.domain.records import Timing
 from push_pools.platforms.registry import EntryPointPlatforms
 from push_pools.ports import App, PlatformContext
@@ -63,7 +64,11 @@ def open_embedded(
         movable = clock or real_clock
 
         def credentials(block_id: str | None) -> Any:
-            return open_block(app, block_id)
+            try:
+                return open_block(app, block_id)
+            except (InvalidInput, NotAllowed, NotFound) as error:
+                # What a platform raises is a PlatformError: one bad block must not stop the sweep of all others.
+                raise PlatformUnavailable("credentials", str(error), codes=["CredentialsUnavailable"]) from error
 
         context = PlatformContext(credentials, {"home": str(settings.home)}, movable, real_clock)
         app = App(

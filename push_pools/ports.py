@@ -110,10 +110,6 @@ class RunStore(Protocol):
         """Return runs whose `wake_at` is at or before `now`, earliest first. A hint: it may lag."""
         ...
 
-    def next_wake(self) -> datetime | None:
-        """Return the earliest `wake_at` there is. A hint."""
-        ...
-
     def active(self, platform: str, *, shard: int | None = None) -> Sequence[FlowRun]:
         """Return the runs of a platform whose job is recorded and not known to be over. A hint."""
         ...
@@ -285,7 +281,13 @@ class LocalQueue(Queue, Protocol):
 class OpenCredentials(Protocol):
     """Opens the clients of a credential block; `None` opens the service's own identity."""
 
-    def __call__(self, block_id: str | None) -> Any: ...
+    def __call__(self, block_id: str | None) -> Any:
+        """Return the block, its secrets decrypted.
+
+        Raises:
+            PlatformUnavailable: It is gone, or cannot be decrypted; the sentence says why.
+        """
+        ...
 
 
 @dataclass(frozen=True)

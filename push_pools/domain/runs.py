@@ -15,7 +15,7 @@ from uuid import UUID, uuid5
 from pydantic import Field, JsonValue
 
 from push_pools.domain.records import Record
-from push_pools.domain.states import FailureClass, State, StateType
+from push_pools.domain.states import FailureClass, State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -321,8 +321,3 @@ class FlowRun(Record):
             "job_variables": self.job_variables,
             "tags": list(self.tags),
         }
-
-
-def is_cancelled(run: FlowRun) -> bool:
-    """Whether the run ended, or is ending, because somebody asked for it."""
-    return run.cancel is not None or run.state.type in (StateType.CANCELLED, StateType.CANCELLING)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from push_pools.domain import transitions
-from push_pools.domain.errors import PlatformError
+from push_pools.domain.errors import NotFound, PlatformError, PlatformMissing
 from push_pools.domain.runs import Chore, ChoreKind, Phase
 from push_pools.domain.states import JobStatus
 from push_pools.services.ledger import change, log, send_hint, send_hint_at
@@ -31,8 +31,6 @@ def chores_of(app: App) -> Callable[[FlowRun, datetime], tuple[Chore, ...]]:
 
     def chores(run: FlowRun, now: datetime) -> tuple[Chore, ...]:
         job, todo = run.job, []
-        if run.slots:
-            todo.append(Chore(kind=ChoreKind.WAKE, not_before=now, since=now))
         if job is not None and app.platforms(run.platform).needs_cleanup:
             moment = app.moment()
             closed = moment.at(job.call_until + app.timing.settle)
@@ -71,8 +69,8 @@ def follow_up(run: FlowRun, app: App) -> None:
 
 def _do(run: FlowRun, chore: Chore, app: App) -> FlowRun:
     try:
-        _DO[chore.kind](chore, app)
-    except (PlatformError, ChoreOpen) as problem:
+        _DO.get(chore.kind, _unknown)(run, chore, app)
+    except (PlatformError, PlatformMissing, NotFound, ChoreOpen) as problem:
         if app.clock.now() - chore.since > ALARM_AFTER:
             log.error("chore_overdue", extra={"flow_run_id": str(run.id), "chore": chore.name, "reason": str(problem)})
         reason = str(problem)
@@ -80,12 +78,12 @@ def _do(run: FlowRun, chore: Chore, app: App) -> FlowRun:
     return change(app, run, lambda r: transitions.chore_done(r, chore.name, app.moment()))
 
 
-def _cleanup(chore: Chore, app: App) -> None:
+def _cleanup(run: FlowRun, chore: Chore, app: App) -> None:
     assert chore.handle is not None
     app.platforms(chore.handle.platform).cleanup(chore.handle)
 
 
-def _watch(chore: Chore, app: App) -> None:
+def _watch(run: FlowRun, chore: Chore, app: App) -> None:
     """Stop a job that should not be running, until it is seen to be over."""
     assert chore.handle is not None
     platform = app.platforms(chore.handle.platform)
@@ -96,21 +94,15 @@ def _watch(chore: Chore, app: App) -> None:
     old = app.clock.now() - chore.since >= timedelta(seconds=app.timing.gone_grace_seconds)
     if seen.is_over and (seen.status is not JobStatus.GONE or old):
         return
-    log.error("duplicate_job", extra={"job_key": handle.key, "infrastructure_pid": handle.pid})
+    event = "orphan_job" if run.infrastructure_pid in (None, handle.pid) else "duplicate_job"
+    log.error(event, extra={"flow_run_id": str(run.id), "job_key": handle.key, "infrastructure_pid": handle.pid})
     platform.stop(handle, 0.0)
     raise ChoreOpen("the job is not seen to be over yet; it was asked to stop")
 
 
-def _nothing(chore: Chore, app: App) -> None:
-    """Slots, publication, reports and log copies belong to parts that are not installed here."""
-    del chore, app
+def _unknown(run: FlowRun, chore: Chore, app: App) -> None:
+    """A newer release left it, and a newer one will do it: it is kept."""
+    raise ChoreOpen(f"this release cannot do the chore {chore.kind!r}; upgrade push_pools")
 
 
-_DO: Final = {
-    ChoreKind.CLEANUP: _cleanup,
-    ChoreKind.WATCH: _watch,
-    ChoreKind.WAKE: _nothing,
-    ChoreKind.PUBLISH: _nothing,
-    ChoreKind.REPORT: _nothing,
-    ChoreKind.LOGS: _nothing,
-}
+_DO: Final = {ChoreKind.CLEANUP: _cleanup, ChoreKind.WATCH: _watch}

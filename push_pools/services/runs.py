@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from push_pools.domain.errors import InvalidInput, NotAllowed, NotFound
-from push_pools.domain.errors import NotFound as _NotFound
 from push_pools.domain.events import ScheduledRun
 from push_pools.domain.runs import FlowRun, run_id
 from push_pools.domain.states import State
@@ -38,7 +37,7 @@ def find_run(app: App, ref: str) -> FlowRun:
     except ValueError:
         pass
     except NotFound:
-        raise _NotFound("flow run", ref, fix="see `push-pools flow-run ls`") from None
+        raise NotFound("flow run", ref, fix="see `push-pools flow-run ls`") from None
     if len(ref) >= 4 and set(ref.lower()) <= set("0123456789abcdef-"):
         found = app.store.runs(RunFilter(id_prefix=ref.lower()), limit=2).runs
         if len(found) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from push_pools.domain import transitions
@@ -10,6 +11,9 @@ from push_pools.domain.errors import StoreUnavailable
 from push_pools.services.ledger import change, log, send_hint_at
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from push_pools.domain.runs import FlowRun
     from push_pools.ports import App
 
 BATCH = 1000
@@ -23,11 +27,13 @@ def tick(app: App) -> int:
     now = app.clock.now()
     overdue = app.store.due(now - timedelta(seconds=app.timing.overdue_seconds), limit=BATCH)
     for run in overdue:
-        at = run.wake_at
-
         try:
-            change(app, run, lambda r, at=at: transitions.hinted(r, now) if r.wake_at == at else r)  # type: ignore[misc]
+            change(app, run, partial(_hinted, wake_at=run.wake_at, now=now))
             send_hint_at(app, run, now)
         except StoreUnavailable as error:
             log.warning("hint_failed", extra={"flow_run_id": str(run.id), "reason": str(error)})
     return len(overdue)
+
+
+def _hinted(run: FlowRun, *, wake_at: datetime | None, now: datetime) -> FlowRun:
+    return transitions.hinted(run, now) if run.wake_at == wake_at else run

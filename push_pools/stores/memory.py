@@ -73,9 +73,6 @@ class MemoryStore:
         found = [run for run in self._all() if run.wake_at is not None and run.wake_at <= now]
         return sorted(found, key=lambda run: run.wake_at or now)[:limit]
 
-    def next_wake(self) -> datetime | None:
-        return min((run.wake_at for run in self._all() if run.wake_at is not None), default=None)
-
     def active(self, platform: str, *, shard: int | None = None) -> Sequence[FlowRun]:
         del shard
         return [run for run in self._all() if run.platform == platform and run.phase.is_active]

@@ -119,10 +119,6 @@ class SqliteStore:
         del shard  # One file is one shard.
         return self._select("WHERE wake_at <= ? ORDER BY wake_at LIMIT ?", (now.timestamp(), limit))
 
-    def next_wake(self) -> datetime | None:
-        rows = self._select("WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1", ())
-        return rows[0].wake_at if rows else None
-
     def active(self, platform: str, *, shard: int | None = None) -> Sequence[FlowRun]:
         del shard
         return self._select("WHERE platform=? AND phase IN ('started', 'stopping')", (platform,))

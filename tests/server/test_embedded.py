@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
 from push_pools.bootstrap import Embedded, embedded
 from push_pools.domain.config import DeploymentSpec
-from push_pools.domain.errors import HomeInUse, StoreUnavailable
+from push_pools.domain.errors import HomeInUse, PlatformUnavailable, StoreUnavailable
 from push_pools.domain.runs import Claim, FlowRun, Phase
 from push_pools.queues.sqlite import SqliteQueue
 from push_pools.server.embedded import EmbeddedServer
 from push_pools.server.home import HomeLock, is_served
+from push_pools.services.blocks import create_block, find_block
 from push_pools.services.catalogue import create_work_pool
 from push_pools.services.deploy import put_deployment
 from push_pools.services.handle import handle_message
@@ -24,10 +25,13 @@ from push_pools.services.runs import read_logs, run_deployment
 from push_pools.services.stop import cancel_run
 from push_pools.settings import Settings
 from push_pools.sqlite_file import SqliteFile
+from push_pools.testing.fake_platform import FakePlatform
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from push_pools.ports import PlatformContext
 
 EVENT = '{"version":1,"type":"scheduled-run","deployment":"job/job"}'
 
@@ -92,7 +96,7 @@ def test_a_deadline_and_a_cancel_stop_the_process(server: EmbeddedServer, home: 
 
 def test_events_of_another_process_are_noticed_at_once(server: EmbeddedServer, home: Embedded) -> None:
     """Whoever writes to the file, such as the command line, need not tell the server."""
-    time.sleep(0.2)  # The dispatcher waits, with nothing to do.
+    assert server.is_idle()
     other = SqliteFile(Path(home.settings.home) / "ledger.db")
     SqliteQueue(other).send(EVENT)
     other.close()
@@ -211,14 +215,17 @@ def test_a_ledger_that_cannot_be_written_keeps_the_messages(
     full.set()
     save = store.save
 
+    refused = threading.Event()
+
     def refuse(before: FlowRun, after: FlowRun) -> FlowRun:
         if full.is_set():
+            refused.set()
             raise StoreUnavailable("the disk is full")
         return save(before, after)
 
     monkeypatch.setattr(store, "save", refuse)
     run = run_deployment(home.app, "job").run
-    time.sleep(0.5)
+    assert refused.wait(20)
     assert home.app.store.get_run(run.id).phase is Phase.PLANNED
     assert home.queue.depth() >= 1
     full.clear()
@@ -247,3 +254,30 @@ def _runs(opened: Embedded) -> list[FlowRun]:
     from push_pools.ports import RunFilter
 
     return list(opened.app.store.runs(RunFilter(), limit=100).runs)
+
+
+def test_a_block_that_cannot_be_opened_is_trouble_of_its_platform_alone(tmp_path: Path) -> None:
+    """The platform's callers see one of their own errors, so a sweep of others goes on; and it says what is wrong."""
+    contexts: list[PlatformContext] = []
+
+    class Watched(FakePlatform):
+        def __init__(self, context: PlatformContext | None = None) -> None:
+            assert context is not None
+            contexts.append(context)
+            super().__init__(context)
+
+    with embedded(Settings(home=tmp_path), extra_platforms={"fake": Watched}) as opened:
+        block = create_block(opened.app, "secret", "token", {"value": "x"})
+        opened.app.platforms("fake")
+        assert contexts[0].credentials(str(block.id)).value.get_secret_value() == "x"
+    (tmp_path / "vault.key").unlink()
+    with embedded(Settings(home=tmp_path), extra_platforms={"fake": Watched}) as opened:
+        opened.app.platforms("fake")
+        create_block(opened.app, "secret", "other", {"value": "y"})  # It makes another key.
+        for wrong, say in ((str(uuid4()), "does not exist"), ("no id", "does not exist")):
+            with pytest.raises(PlatformUnavailable, match=say):
+                contexts[1].credentials(wrong)
+        stored = find_block(opened.app, "secret/token")
+        opened.app.store.put(stored.model_copy(update={"updated_at": opened.app.clock.now()}))  # Not the kept one.
+        with pytest.raises(PlatformUnavailable, match="encrypted with the key"):
+            contexts[1].credentials(str(block.id))

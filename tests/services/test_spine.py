@@ -20,7 +20,7 @@ from push_pools.domain.errors import (
 )
 from push_pools.domain.events import hint
 from push_pools.domain.records import Timing
-from push_pools.domain.runs import ChoreKind, FlowRun, JobHandle, Phase, RetryPolicy
+from push_pools.domain.runs import Chore, ChoreKind, FlowRun, JobHandle, Phase, RetryPolicy
 from push_pools.domain.states import FailureClass, JobStatus, Observation, StateType
 from push_pools.ports import Invocation
 from push_pools.services.explain import explain_run
@@ -703,3 +703,16 @@ def test_a_second_job_of_a_running_run_is_stopped() -> None:
     world.pass_time(200)
     assert [running.key for running in world.cloud.running()] == [world.get(run).job_key]
     assert world.get(run).state.name == "Running"
+
+
+def test_a_chore_of_a_newer_release_is_kept(world: World) -> None:
+    """It is put off, not taken for done."""
+    run = world.trigger()
+    world.pass_time(20)
+    chore = Chore(kind=ChoreKind.PUBLISH, not_before=world.clock.now(), since=world.clock.now())
+    change(world.app, world.get(run), lambda r: r.evolve(chores=(chore,), phase=Phase.ENDED, wake_at=chore.not_before))
+    world.queue.send(hint("chores", run.id))
+    world.pass_time(5)
+    (kept,) = world.get(run).chores
+    assert (kept.kind, kept.tries) == (ChoreKind.PUBLISH, 1)
+    assert "upgrade" in str(facts(world.get(run), "chore failed")[0]["why"])

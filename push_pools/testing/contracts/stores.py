@@ -133,7 +133,6 @@ class StoreContract:
         due = store.due(START + timedelta(seconds=10))
         assert [run.id for run in due] == [early.id, late.id]
         assert [run.id for run in store.due(START + timedelta(seconds=10), limit=1)] == [early.id]
-        assert store.next_wake() == START
 
     def test_active_runs_are_those_with_a_job(self, store: Store) -> None:
         """Started and stopping runs of that platform; nothing else."""
