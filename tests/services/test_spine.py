@@ -566,6 +566,22 @@ def test_old_jobs_are_looked_at_less_often(world: World) -> None:
     assert looks_now(run, start + timedelta(days=2), 5)
 
 
+@pytest.mark.parametrize("every", [5.0, 20.0])
+def test_no_job_is_left_out_by_the_spreading_of_looks(world: World, every: float) -> None:
+    """Whatever its id and age, a job is looked at within two of its intervals: a sixtieth of its age, at most 5 min."""
+    start = world.clock.now()
+    for _ in range(30):
+        run = world.trigger()
+        world.drain()
+        run = world.get(run).evolve(wake_at=start + timedelta(days=1))
+        unseen = 0.0
+        for n in range(1, int(6 * 3600 / every)):
+            age = n * every
+            unseen = 0.0 if looks_now(run, start + timedelta(seconds=age), every) else unseen + every
+            assert unseen <= 2 * min(age / 60, 300) + every, (run.id, age)
+
+
+
 def test_cleanup_waits_until_no_call_can_land() -> None:
     """Otherwise the name would be free for a call that is under way."""
     world = World({"needs_cleanup": True, "closes_before_repeat": True})
