@@ -80,6 +80,9 @@ def _do(run: FlowRun, chore: Chore, app: App) -> FlowRun:
 
 def _cleanup(run: FlowRun, chore: Chore, app: App) -> None:
     assert chore.handle is not None
+    key = chore.handle.key
+    if any(each.kind is ChoreKind.WATCH and each.handle and each.handle.key == key for each in run.chores):
+        raise ChoreOpen("its job is not seen to be over yet")
     app.platforms(chore.handle.platform).cleanup(chore.handle)
 
 

@@ -671,6 +671,22 @@ def test_every_phase_tells_what_it_waits_for(world: World) -> None:
     assert "nothing" in told
 
 
+def test_a_job_whose_stop_was_not_confirmed_is_cleaned_up_only_when_it_is_over() -> None:
+    """The run is given up as lost while its job still runs; what belongs to the job stays until the watch is done."""
+    world = World({"needs_cleanup": True})
+    run = world.trigger(job_variables={"seconds": 10**6})
+    world.pass_time(5)
+    world.cloud.fail("stop", *[PlatformUnavailable("fake", "503")] * 1000)
+    cancel_run(run.id, world.app, by="ann")
+    world.pass_time(4000, step=30)
+    assert world.get(run).state.name == "Crashed"
+    assert {chore.kind for chore in world.get(run).chores} == {"cleanup", "watch"}
+    assert len(world.cloud.jobs) == 1
+    world.cloud.faults.clear()
+    world.settle(8 * 3600)
+    assert not world.cloud.jobs
+
+
 def test_chores_of_an_attempt_do_not_delay_the_next() -> None:
     """The next attempt is claimed when it is due, though something of the last one is still to be cleaned up."""
     world = World({"needs_cleanup": True})
