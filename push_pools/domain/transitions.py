@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
     from push_pools.domain.records import Timing
 
+CLOCKS_DIFFER_SECONDS = 15.0
+"""By how much the clocks of two hosts may differ; the guarantee presumes it."""
 LATE_SECONDS = 15.0
 """A run claimed later than this after its due time says so in its journal."""
 
@@ -346,7 +348,7 @@ def observe(
     job = run.job
     if job is None or job.key != seen.key or run.is_final or job.pid is None:
         return run
-    if seen.status is JobStatus.GONE and not _surely_gone(job, moment.now, timing):
+    if seen.status is JobStatus.GONE and not _surely_gone(job, seen, timing):
         return run
     if seen.status.rank <= job.seen_rank:
         return run
@@ -392,9 +394,16 @@ def run_deadline(run: FlowRun) -> datetime | None:
     return run.job.started_at + timedelta(seconds=seconds or 24 * 3600)
 
 
-def _surely_gone(job: Job, now: datetime, timing: Timing) -> bool:
-    old = job.submitted_at is not None and now - job.submitted_at >= timedelta(seconds=timing.gone_grace_seconds)
-    return job.seen_rank > 0 or old
+def _surely_gone(job: Job, seen: Observation, timing: Timing) -> bool:
+    """Whether a look that did not find the job proves that it is over.
+
+    What counts is when the platform was asked, not when the answer is applied: it may come late, and a platform shows
+    a new job late. The looks that are compared may be of two hosts, whose clocks differ.
+    """
+    if job.seen_rank > 0 and job.seen_at is not None:
+        return seen.observed_at >= job.seen_at + timedelta(seconds=CLOCKS_DIFFER_SECONDS)
+    grace = timedelta(seconds=timing.gone_grace_seconds)
+    return job.submitted_at is not None and seen.observed_at - job.submitted_at >= grace
 
 
 def outcome(run: FlowRun, seen: Observation, now: datetime, explain: Callable[[Observation], Failure]) -> State:

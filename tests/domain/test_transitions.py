@@ -80,6 +80,7 @@ def seen(run: FlowRun, status: JobStatus, **more: object) -> Observation:
 
 
 def observed(run: FlowRun, seconds: float, status: JobStatus, **more: object) -> FlowRun:
+    more.setdefault("observed_at", at(seconds).now)
     return t.observe(run, seen(run, status, **more), at(seconds), TIMING, explain, no_chores)
 
 
@@ -353,7 +354,16 @@ def test_gone_counts_only_when_seen_or_old() -> None:
     assert observed(run, 10, JobStatus.GONE) is run
     assert observed(run, 400, JobStatus.GONE).attempt == 2
     running = observed(run, 2, JobStatus.RUNNING)
-    assert observed(running, 10, JobStatus.GONE).attempt == 2
+    assert observed(running, 30, JobStatus.GONE).attempt == 2
+
+
+def test_a_look_that_found_nothing_counts_from_when_it_was_made() -> None:
+    """Its answer may be applied much later, when another look, made after it, has seen the job."""
+    run = started()
+    early = Observation(key=run.job_key, status=JobStatus.GONE, observed_at=START + timedelta(seconds=1))
+    assert t.observe(run, early, at(1000), TIMING, explain, no_chores) is run
+    running = observed(run, 20, JobStatus.RUNNING)
+    assert t.observe(running, early, at(1000), TIMING, explain, no_chores) is running
 
 
 def test_a_failed_job_fails_and_an_infrastructure_failure_is_tried_again() -> None:

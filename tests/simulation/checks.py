@@ -274,10 +274,8 @@ class Checks:
         asked = _s(recorded.stop_sent_at) if recorded and recorded.stop_sent_at else now
         if verdict and ended >= asked - CLOCKS_SECONDS:
             right |= verdict  # It ended by itself after a stop was sent: either is true.
-            if job.truth.failure_class == "lost":
-                return right
-        if job.truth.failure_class == "lost" and before.verdict is not None:
-            right |= self._verdict(before, job)  # It vanished while it was being stopped.
+        if self._forgotten(job):
+            right |= verdict  # It vanished, or was forgotten, while it was being stopped.
         return right
 
     def _verdict(self, run: FlowRun, job: SimJob) -> set[tuple[str, str | None, int | None]]:
