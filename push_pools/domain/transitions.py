@@ -565,7 +565,9 @@ def ask_cancel(
         return _stopping(run, verdict, moment)
     # "calling" with `refused` or nothing open still waits: only a look-up after closing proves "not started".
     if run.phase is Phase.CALLING:
-        return run.evolve(state=State.of("Cancelling", moment.now, verdict.message), wake_at=moment.now)
+        # Under a standing claim nobody else can act: a hint sent before its end would be spent for nothing.
+        wake_at = moment.at(max(run.claim.until, moment.real_now)) if run.claim else moment.now
+        return run.evolve(state=State.of("Cancelling", moment.now, verdict.message), wake_at=wake_at)
     return finish(run, verdict, moment, chores(run, moment.now))
 
 

@@ -491,10 +491,19 @@ def test_cancel_is_final_at_once_without_a_call() -> None:
         t.ask_cancel(t.finish(a_run(), State.of("Completed", START), at(1)), "ann", "", at(2), no_chores)
 
 
+def test_a_cancel_under_a_standing_claim_is_looked_after_when_the_claim_ends() -> None:
+    """Until then nobody else can claim the run, and a hint would be spent for nothing."""
+    run = calling()
+    assert run.claim is not None
+    cancelled = t.ask_cancel(run, "ann", "", at(5), no_chores)
+    assert cancelled.wake_at == run.claim.until
+    assert t.ask_cancel(run, "ann", "", at(500), no_chores).wake_at == at(500).now
+
+
 def test_cancel_with_an_open_call_only_flags() -> None:
     """The run is taken over, looked for, and stopped or concluded."""
     run = t.ask_cancel(calling(), "ann", "", at(1), no_chores)
-    assert (run.phase, run.state.name, run.wake_at) == (Phase.CALLING, "Cancelling", at(1).now)
+    assert (run.phase, run.state.name) == (Phase.CALLING, "Cancelling")
     assert t.ask_cancel(run, "bob", "", at(2), no_chores) is run
     taken = t.claim(run, "other", at(91), TIMING)
     assert taken.state.name == "Cancelling"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -581,7 +583,6 @@ def test_no_job_is_left_out_by_the_spreading_of_looks(world: World, every: float
             assert unseen <= 2 * min(age / 60, 300) + every, (run.id, age)
 
 
-
 def test_cleanup_waits_until_no_call_can_land() -> None:
     """Otherwise the name would be free for a call that is under way."""
     world = World({"needs_cleanup": True, "closes_before_repeat": True})
@@ -669,6 +670,34 @@ def test_every_phase_tells_what_it_waits_for(world: World) -> None:
     assert any("the job's start" in text for text in told)
     assert any("the job's end" in text for text in told)
     assert "nothing" in told
+
+
+def test_a_process_that_stood_still_after_its_intent_makes_no_call() -> None:
+    """Another took over, the job ran and was cleaned up, and its name is free again: a call now would start a second."""
+    world = World({"needs_cleanup": True})
+    run = world.trigger()
+    store, stood_still = world.store, False
+
+    class StandsStill:
+        """The ledger as the frozen process sees it."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def save(self, before: FlowRun, after: FlowRun) -> FlowRun:
+            nonlocal stood_still
+            saved = store.save(before, after)
+            if saved.phase is Phase.CALLING and not stood_still:
+                stood_still = True
+                world.pass_time(1800)
+            return saved
+
+    deadline = world.real_clock.now() + timedelta(seconds=60)
+    frozen = replace(world.app, store=cast(Any, StandsStill()))
+    submit_run(run.id, frozen, Invocation("frozen", deadline))
+    assert stood_still
+    assert world.get(run).state.name == "Completed"
+    assert world.started(run) == 1
 
 
 def test_a_job_whose_stop_was_not_confirmed_is_cleaned_up_only_when_it_is_over() -> None:

@@ -118,7 +118,9 @@ class Checks:
         self._per_attempt[which] = self._per_attempt.get(which, 0) + 1
         if self._per_attempt[which] > 1:
             self.doubles += 1
-            self._violate("one job per attempt", f"{self._per_attempt[which]} jobs of attempt {job.attempt}", job.run_id)
+            self._violate(
+                "one job per attempt", f"{self._per_attempt[which]} jobs of attempt {job.attempt}", job.run_id
+            )
         assert job.run_id is not None
         others = [other for other in self.cloud.running_of(job.run_id) if other is not job]
         if others:
@@ -226,7 +228,9 @@ class Checks:
         self, before: FlowRun | None, after: FlowRun, type_: StateType, class_: str | None, exit_code: int | None
     ) -> None:
         attempt = before.attempt if before is not None else 1
-        job = next((job for job in reversed(self.cloud.started) if (job.run_id, job.attempt) == (after.id, attempt)), None)
+        job = next(
+            (job for job in reversed(self.cloud.started) if (job.run_id, job.attempt) == (after.id, attempt)), None
+        )
         shown = f"{type_} {class_ or ''} {'' if exit_code is None else exit_code}".strip()
         if job is None:
             self._outcome_without_job(before, after, type_, class_, shown)
@@ -234,8 +238,12 @@ class Checks:
         job.settle(self.cloud.clock.now())
         truth = self._truth_of(job, before, after)  # type: ignore[arg-type]
         if (str(type_), class_, exit_code) not in truth:
-            wanted = " or ".join(f"{a} {b or ''} {'' if c is None else c}".strip() for a, b, c in sorted(truth, key=str))
-            self._violate("right outcome", f"shows {shown}, but its job means {wanted or 'that it is not over'}", after.id)
+            wanted = " or ".join(
+                f"{a} {b or ''} {'' if c is None else c}".strip() for a, b, c in sorted(truth, key=str)
+            )
+            self._violate(
+                "right outcome", f"shows {shown}, but its job means {wanted or 'that it is not over'}", after.id
+            )
 
     def _outcome_without_job(
         self, before: FlowRun | None, after: FlowRun, type_: StateType, class_: str | None, shown: str
@@ -248,15 +256,15 @@ class Checks:
             if class_ == "lost" and not self._long_tried(before):
                 self._violate("right outcome", "is lost before its submit deadline", after.id)
             return
-        self._violate("right outcome", f"shows {shown}, but no job was started ({', '.join(answers) or 'no answer'})", after.id)
+        self._violate(
+            "right outcome", f"shows {shown}, but no job was started ({', '.join(answers) or 'no answer'})", after.id
+        )
 
     def _long_tried(self, run: FlowRun | None) -> bool:
         since = run.job.intent_at if run and run.job else run.tried_since if run else None
         return since is None or self.engine.now - _s(since) >= self.timing.submit_seconds - 2 * CLOCKS_SECONDS
 
-    def _truth_of(
-        self, job: SimJob, before: FlowRun | None, after: FlowRun
-    ) -> set[tuple[str, str | None, int | None]]:
+    def _truth_of(self, job: SimJob, before: FlowRun | None, after: FlowRun) -> set[tuple[str, str | None, int | None]]:
         """Return every outcome that is right for a job as it really is."""
         assert before is not None
         right: set[tuple[str, str | None, int | None]] = set()
@@ -334,14 +342,14 @@ class Checks:
 
     def _notices(self, run: FlowRun) -> None:
         assert run.job is not None
-        job = self.cloud.jobs.get(run.job.key)
+        job = next((each for each in reversed(self.cloud.started) if each.key == run.job.key), None)
         if job is None or job.ended_at is None:
             return
         watch = self.watches[run.id]
-        age = (job.ended_at - job.submitted_at).total_seconds()
         ended = max(_s(job.ended_at), watch.since, self.down_until)
         looks = min((self.engine.now - _s(job.submitted_at)) / 60.0, 300.0) + 2 * self.sweep_seconds
-        if job.plan.outcome == "gone" and age < self.timing.gone_grace_seconds:
+        if self._forgotten(job) and run.job.submitted_at is not None:  # type: ignore[arg-type]
+            ended = max(ended, _s(run.job.submitted_at))
             looks += self.timing.gone_grace_seconds
         if self.engine.now > ended + looks + SLACK_SECONDS + watch.allowed + CLOCKS_SECONDS + 30.0:
             late = self.engine.now - ended
@@ -384,7 +392,9 @@ class LogCollector(logging.Handler):
         facts: dict[str, Any] = {k: v for k, v in record.__dict__.items() if k not in _USUAL}
         self.lines.append(f"{record.msg} {facts}")
         if record.msg in ("message_failed", "loop_failed"):
-            self.checks._violate("nothing unforeseen", f"{record.msg}: {record.exc_info and record.exc_info[1]!r}", None)
+            self.checks._violate(
+                "nothing unforeseen", f"{record.msg}: {record.exc_info and record.exc_info[1]!r}", None
+            )
 
 
 _USUAL: Final = frozenset(logging.makeLogRecord({}).__dict__)
@@ -396,5 +406,3 @@ def _s(moment: datetime) -> float:
 
 def _text(value: object) -> str | None:
     return str(value) if value is not None else None
-
-

@@ -227,6 +227,8 @@ class Engine:
         """Let a whole host stand still, and go on much later."""
         seconds = self.chance.pick(FREEZE_SECONDS)
         task.host.frozen_until = self.now + seconds
+        for other in task.host.tasks:
+            other.due += seconds  # What stands still is not ended either: it goes on where it was.
         self.faults["freeze"] += 1
         self.on_freeze(task, seconds)
         self.pause(0.0)

@@ -243,5 +243,3 @@ class HostPlatforms:
 
     def types(self) -> Sequence[str]:
         return [self.real.type]
-
-

@@ -221,7 +221,7 @@ class World:
         # Each kind is absent from some stories, rare in some and frequent in others.
         for countdown, means in (
             (engine.kills, (0.0, 60.0, 250.0, 1000.0)),
-            (engine.freezes, (0.0, 300.0, 1000.0, 4000.0)),
+            (engine.freezes, (0.0, 100.0, 400.0, 1500.0)),
             (engine.slowness, (0.0, 50.0, 400.0)),
             (self.store_faults, (0.0, 40.0, 200.0, 1000.0)),
             (self.queue_faults, (0.0, 3.0, 12.0, 50.0)),
