@@ -30,7 +30,7 @@ from push_pools.services.handle import handle_message
 from push_pools.services.ledger import change
 from push_pools.services.poll import job_over
 from push_pools.services.runs import find_run, is_idle, read_logs, retry_run, run_deployment
-from push_pools.services.stop import cancel_run
+from push_pools.services.stop import cancel_run, stop_run
 from push_pools.services.submit import submit_run
 from push_pools.services.sweep import looks_now, sweep
 from push_pools.testing.fake_platform import SimulatedCrash
@@ -698,6 +698,37 @@ def test_a_process_that_stood_still_after_its_intent_makes_no_call() -> None:
     assert stood_still
     assert world.get(run).state.name == "Completed"
     assert world.started(run) == 1
+
+
+def test_a_deadline_of_one_attempt_does_not_stop_the_next() -> None:
+    """Whoever found the first attempt overdue, and stood still, decides anew when the run has moved on."""
+    world = World()
+    retries = RetryPolicy(attempts=2, on=(FailureClass.KILLED,), backoff_seconds=1)
+    world.deploy("hasty", retries=retries, timeout_seconds=60)
+    run = world.trigger("report/hasty", job_variables={"seconds": 10**6})
+    world.pass_time(10)
+    world.advance(60)
+    store, stood_still = world.store, False
+
+    class StandsStill:
+        """The ledger as the frozen process sees it."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def save(self, before: FlowRun, after: FlowRun) -> FlowRun:
+            nonlocal stood_still
+            if not stood_still:
+                stood_still = True
+                world.cloud.kill(world.cloud.started[0].key)
+                world.sweep()
+                world.advance(5)
+                world.drain()
+            return store.save(before, after)
+
+    stop_run(run.id, replace(world.app, store=cast(Any, StandsStill())))
+    assert stood_still
+    assert (world.get(run).attempt, world.get(run).phase) == (2, Phase.STARTED)
 
 
 def test_a_job_whose_stop_was_not_confirmed_is_cleaned_up_only_when_it_is_over() -> None:

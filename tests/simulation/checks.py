@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from push_pools.domain.runs import Phase
+from push_pools.domain.runs import Phase, job_key
 from push_pools.domain.states import StateType
+from tests.simulation.clouds import FAMILIES
 from tests.simulation.engine import START, Engine
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ SENTENCES: Final = {
     "no secret": "No secret is in the ledger, the journal, the logs, the messages or the requests.",
     "nothing unforeseen": "No handler fails in an unforeseen way.",
     "removed when over": "What a job left is removed only when it is over.",
+    "one run per event": "The same event is one run, however often it comes.",
+    "the key names the launch": "The job key of a call is that of its run, attempt and launch, and of no other.",
+    "ranks only rise": "Observations are ranked; lower or equal ranks are ignored.",
+    "nothing left behind": "What a job left that costs is removed when its run is settled.",
     "prompt": "Where nothing goes wrong, nobody waits for the tick: whoever makes a run planned or ready sends its message.",
 }
 
@@ -87,6 +92,10 @@ class Checks:
     def _violate(self, check: str, why: str, run_id: UUID | None) -> None:
         assert check in SENTENCES
         self.engine.violate(check, why, run_id)
+
+    def _s(self, moment: datetime) -> float:
+        """Return a time of the movable clock as the engine's."""
+        return (moment - START).total_seconds() - self.engine.offset
 
     # -- what the injector did
 
@@ -149,6 +158,7 @@ class Checks:
         far = (after.scheduled_time - after.created_at).total_seconds() > self.timing.look_ahead_seconds
         if self.is_calm and not far and before and after.hints > before.hints and after.phase.is_submitting:
             self._violate("prompt", f"the tick had to send a hint for a run that is {after.phase}", after.id)
+        self._check_job(before, after)
         if before is not None and after.hints > before.hints:
             return  # The tick sent a hint: nobody has acted yet.
         if after.phase is Phase.SETTLED:
@@ -164,6 +174,15 @@ class Checks:
             watch.allowed, watch.hints_dropped, watch.since = old.allowed, old.hints_dropped, old.since
         self.watches[after.id] = watch
 
+    def _check_job(self, before: FlowRun | None, after: FlowRun) -> None:
+        old, new = before.job if before else None, after.job
+        if new is None:
+            return
+        if new.key != job_key(after.id, after.attempt, after.launch):
+            self._violate("the key names the launch", f"launch {after.launch} is called {new.key}", after.id)
+        if old is not None and old.key == new.key and new.seen_rank < old.seen_rank:
+            self._violate("ranks only rise", f"rank {new.seen_rank} after {old.seen_rank}", after.id)
+
     def _stays_final(self, before: FlowRun, after: FlowRun) -> None:
         if (before.state, before.end_time) != (after.state, after.end_time) or not after.is_final:
             why = f"{before.state.name} became {after.state.name} ({after.phase})"
@@ -175,32 +194,32 @@ class Checks:
         match run.phase:
             case Phase.PLANNED:
                 latest = now + 600.0 if run.attempt > 1 else float("inf")
-                return self._by(run, min(_s(run.due_at), latest), "its due time")
+                return self._by(run, min(self._s(run.due_at), latest), "its due time")
             case Phase.READY:
-                return self._by(run, min(_s(run.due_at), now + 65.0), "the end of its back-off")
+                return self._by(run, min(self._s(run.due_at), now + 65.0), "the end of its back-off")
             case Phase.CLAIMED:
                 assert run.claim is not None
-                return self._by(run, min(_s(run.claim.until), now + timing.claim_seconds), "the end of its claim")
+                return self._by(run, min(_real(run.claim.until), now + timing.claim_seconds), "the end of its claim")
             case Phase.CALLING:
                 assert job is not None
-                closed = _s(job.call_until) + timing.settle_seconds + 1.0
+                closed = _real(job.call_until) + timing.settle_seconds + 1.0
                 if run.claim is not None:
-                    return self._by(run, min(_s(run.claim.until), now + timing.claim_seconds), "the end of its claim")
-                return self._by(run, min(_s(run.due_at), max(closed, now + 305.0)), "the next look for its job")
+                    return self._by(run, min(_real(run.claim.until), now + timing.claim_seconds), "the end of its claim")
+                return self._by(run, min(self._s(run.due_at), max(closed, now + 305.0)), "the next look for its job")
             case Phase.STARTED:
                 assert job is not None
                 assert job.submitted_at is not None
                 policy = run.policy
                 if job.started_at is None:
                     limit = policy.start_timeout_seconds if policy else 600.0
-                    return _s(job.submitted_at) + limit, "its start deadline"
-                return _s(job.started_at) + ((policy.timeout_seconds if policy else 0) or DAY), "its run deadline"
+                    return self._s(job.submitted_at) + limit, "its start deadline"
+                return self._s(job.started_at) + ((policy.timeout_seconds if policy else 0) or DAY), "its run deadline"
             case Phase.STOPPING:
                 assert job is not None
                 assert job.stopping_since is not None
                 return now + timing.stop_again_seconds, "the next stop"
             case _:
-                return min(_s(chore.not_before) for chore in run.chores), "its next chore"
+                return min(self._s(chore.not_before) for chore in run.chores), "its next chore"
 
     def _by(self, run: FlowRun, deadline: float, why: str) -> tuple[float, str]:
         return deadline, why
@@ -262,7 +281,7 @@ class Checks:
 
     def _long_tried(self, run: FlowRun | None) -> bool:
         since = run.job.intent_at if run and run.job else run.tried_since if run else None
-        return since is None or self.engine.now - _s(since) >= self.timing.submit_seconds - 2 * CLOCKS_SECONDS
+        return since is None or self.engine.now - self._s(since) >= self.timing.submit_seconds - 2 * CLOCKS_SECONDS
 
     def _truth_of(self, job: SimJob, before: FlowRun | None, after: FlowRun) -> set[tuple[str, str | None, int | None]]:
         """Return every outcome that is right for a job as it really is."""
@@ -278,8 +297,8 @@ class Checks:
         if job.stopped:
             return right | verdict
         right.add(own)
-        ended = _s(job.ended_at)
-        asked = _s(recorded.stop_sent_at) if recorded and recorded.stop_sent_at else now
+        ended = self._s(job.ended_at)
+        asked = self._s(recorded.stop_sent_at) if recorded and recorded.stop_sent_at else now
         if verdict and ended >= asked - CLOCKS_SECONDS:
             right |= verdict  # It ended by itself after a stop was sent: either is true.
         if self._forgotten(job):
@@ -296,11 +315,11 @@ class Checks:
         policy, recorded = run.policy, run.job
         if policy is None or recorded is None or recorded.stopping_since is None:
             return found
-        stopping, since = _s(recorded.stopping_since), recorded.started_at
-        submitted = _s(recorded.submitted_at) if recorded.submitted_at else 0.0
+        stopping, since = self._s(recorded.stopping_since), recorded.started_at
+        submitted = self._s(recorded.submitted_at) if recorded.submitted_at else 0.0
         if stopping >= submitted + policy.start_timeout_seconds - CLOCKS_SECONDS:
             found |= {("CRASHED", "start-timeout", code) for code in codes}
-        if since and policy.timeout_seconds and stopping >= _s(since) + policy.timeout_seconds - CLOCKS_SECONDS:
+        if since and policy.timeout_seconds and stopping >= self._s(since) + policy.timeout_seconds - CLOCKS_SECONDS:
             found |= {("FAILED", "timeout", code) for code in codes}
         return found
 
@@ -308,7 +327,7 @@ class Checks:
         """Whether nobody could know: the platform forgot, a stop was never confirmed, or nobody could look for an hour."""
         recorded: Job | None = before.job
         if recorded is not None and recorded.stopping_since is not None:
-            long = self.engine.now - _s(recorded.stopping_since) >= self.timing.stop_seconds - CLOCKS_SECONDS
+            long = self.engine.now - self._s(recorded.stopping_since) >= self.timing.stop_seconds - CLOCKS_SECONDS
             return (long and any(chore.handle for chore in after.chores)) or self._forgotten(job)
         if recorded is None or recorded.pid is None:
             return self._long_tried(before)
@@ -332,13 +351,25 @@ class Checks:
             why = f"{run.phase} ({run.state.name}), {late:.0f} s after {watch.why}; {watch.allowed:.0f} s were allowed"
             self._violate("chores end" if run.is_final else "no limbo", why, run_id)
         for run in self.runs.values():
+            if run.phase.is_submitting:
+                self._is_given_up(run)
             if run.phase is Phase.STARTED and run.job is not None:
                 self._notices(run)
             elif run.phase is Phase.STOPPING and run.job is not None and run.job.stopping_since is not None:
                 watch = self.watches[run.id]
-                over = _s(run.job.stopping_since) + self.timing.stop_seconds
+                over = self._s(run.job.stopping_since) + self.timing.stop_seconds
                 if now > over + SLACK_SECONDS + watch.allowed + self.outages + CLOCKS_SECONDS:
                     self._violate("no limbo", f"is being stopped for {now - over + 3600:.0f} s", run.id)
+
+    def _is_given_up(self, run: FlowRun) -> None:
+        """An attempt that gets no job ends at its submit deadline, once a last call is closed."""
+        since = run.job.intent_at if run.job else run.tried_since
+        if since is None:
+            return
+        closing = self.timing.call_seconds + self.timing.settle_seconds + self.timing.claim_seconds
+        latest = max(self._s(since) + self.timing.submit_seconds, self.down_until) + closing + 300.0
+        if self.engine.now > latest + 2 * SLACK_SECONDS + self.watches[run.id].allowed:
+            self._violate("no limbo", f"has had no job for {self.engine.now - self._s(since):.0f} s", run.id)
 
     def _notices(self, run: FlowRun) -> None:
         assert run.job is not None
@@ -346,10 +377,10 @@ class Checks:
         if job is None or job.ended_at is None:
             return
         watch = self.watches[run.id]
-        ended = max(_s(job.ended_at), watch.since, self.down_until)
-        looks = min((self.engine.now - _s(job.submitted_at)) / 60.0, 300.0) + 2 * self.sweep_seconds
+        ended = max(self._s(job.ended_at), watch.since, self.down_until)
+        looks = min((self.engine.now - self._s(job.submitted_at)) / 60.0, 300.0) + 2 * self.sweep_seconds
         if self._forgotten(job) and run.job.submitted_at is not None:  # type: ignore[arg-type]
-            ended = max(ended, _s(run.job.submitted_at))
+            ended = max(ended, self._s(run.job.submitted_at))
             looks += self.timing.gone_grace_seconds
         if self.engine.now > ended + looks + SLACK_SECONDS + watch.allowed + CLOCKS_SECONDS + 30.0:
             late = self.engine.now - ended
@@ -367,6 +398,9 @@ class Checks:
                 self._violate("chores end" if run.is_final else "no limbo", f"is {run.phase} at the end", run.id)
             elif left := self.cloud.running_of(run.id):
                 self._violate("nothing left running", f"{left[0].key} still runs", run.id)
+        if FAMILIES[self.cloud.family].get("needs_cleanup") and self.cloud.jobs:
+            job = next(iter(self.cloud.jobs.values()))
+            self._violate("nothing left behind", f"{job.key} was not removed", job.run_id)
         text = "\n".join(shown)
         if CANARY in text:
             at = text.index(CANARY)
@@ -400,7 +434,8 @@ class LogCollector(logging.Handler):
 _USUAL: Final = frozenset(logging.makeLogRecord({}).__dict__)
 
 
-def _s(moment: datetime) -> float:
+def _real(moment: datetime) -> float:
+    """Return a time of the real clock as the engine's."""
     return (moment - START).total_seconds()
 
 

@@ -207,7 +207,7 @@ class SimCloud(FakeCloud):
         until = self._latest(key)
         if until is None:
             return self.engine.now
-        seconds = (until - START).total_seconds()
+        seconds = (until - START).total_seconds()  # On the real clock.
         return seconds + self.timing.settle_seconds - SKEW_SECONDS - max(UNSEEN)
 
     def _land(self, landing: Landing, *, refuses: bool = False) -> None:

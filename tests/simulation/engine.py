@@ -44,11 +44,12 @@ class HostClock:
 
     speed = 1.0
 
-    def __init__(self, engine: Engine, skew_seconds: float) -> None:
-        self._engine, self._skew = engine, skew_seconds
+    def __init__(self, engine: Engine, skew_seconds: float, *, is_real: bool = False) -> None:
+        self._engine = engine
+        self._add = skew_seconds if is_real else skew_seconds + engine.offset
 
     def now(self) -> datetime:
-        return START + timedelta(seconds=self._engine.now + self._skew)
+        return START + timedelta(seconds=self._engine.now + self._add)
 
 
 class Host:
@@ -83,6 +84,8 @@ class Engine:
     def __init__(self, chance: Chance) -> None:
         self.chance = chance
         self.now = 0.0
+        self.offset = 0.0
+        """How far the movable clock is from the real one."""
         self.faults: Counter[str] = Counter()
         self.current: Task | None = None
         self.violation: Violation | None = None
@@ -109,8 +112,8 @@ class Engine:
         self.at(self.now + seconds, act)
 
     def moment(self, seconds: float | None = None) -> datetime:
-        """Return the true time, or another, as a datetime."""
-        return START + timedelta(seconds=self.now if seconds is None else seconds)
+        """Return the time of the movable clock, now or at another time of the engine."""
+        return START + timedelta(seconds=self.offset + (self.now if seconds is None else seconds))
 
     def run(self, until: float, *, stop: Callable[[], bool] | None = None) -> None:
         """Let time pass.

@@ -81,6 +81,7 @@ class World:
         self.timing = Timing()
         self.serial = itertools.count(1)
         self.ids = uuid5(NAMES, f"world {seed}")
+        engine.offset = chance.pick((0.0, 86_400.0 * 40, -86_400.0 * 40))
         self.is_calm = chance.below(10) == 1
         self.is_embedded = chance.below(2) == 1
         self.family = chance.pick(sorted(FAMILIES))
@@ -94,6 +95,8 @@ class World:
         self._begin_trouble()
         self.events: dict[UUID, str] = {}
         """Runs that accepted events have to become."""
+        self.wanted: set[UUID] = set()
+        """Runs that somebody asked for."""
 
     # -- building
 
@@ -152,7 +155,8 @@ class World:
 
     def _host(self, name: str) -> Host:
         engine = self.engine
-        clock = HostClock(engine, self.chance.pick(SKEWS))
+        skew = self.chance.pick(SKEWS)
+        clock, real_clock = HostClock(engine, skew), HostClock(engine, skew, is_real=True)
         host = Host(f"{name}-{next(self.serial)}", clock)
         platform: Any = FakePlatform(cloud=self.cloud, **FAMILIES[self.family])
         store: Any = PlacedStore(engine, self.raw_store, self.store_faults, self.checks.written)
@@ -163,7 +167,7 @@ class World:
             vault=self.vault,
             block_types=block_class,
             clock=clock,
-            real_clock=clock,
+            real_clock=real_clock,
             timing=self.timing,
         )
         return host
@@ -200,7 +204,7 @@ class World:
         self.deployments = ("usual", "stubborn", "hasty", "once")
 
     def _plain_app(self) -> App:
-        clock: Any = HostClock(self.engine, 0.0)
+        clock = HostClock(self.engine, 0.0)
         platforms: Any = HostPlatforms(self.engine, FakePlatform(cloud=self.cloud, **FAMILIES[self.family]))
         return App(
             store=self.raw_store,
@@ -436,6 +440,7 @@ class World:
         chance, number = self.chance, next(self.serial)
         name, key = chance.pick(self.deployments), f"n{number}"
         id_ = run_id(uuid5(self.ids, name), f"key:{key}")
+        self.wanted.add(id_)
         due = self.client.clock.now() + timedelta(seconds=chance.pick((0.0, 0.0, 0.0, 30.0, 250.0, 1000.0)))
         if chance.below(3) == 1:
             self._send_event(name, key, id_, due)
@@ -548,6 +553,9 @@ class World:
             if id_ not in self.checks.runs and body not in dead:
                 self.checks.lost += 1
                 self.checks._violate("nothing lost", "an accepted event is neither a run nor a dead letter", id_)
+        for run in self.checks.runs.values():
+            if run.id not in self.wanted:
+                self.checks._violate("one run per event", "nobody asked for this run", run.id)
 
     def _shown(self) -> list[str]:
         shown = [*self.log.lines, *self.queue.bodies, *(letter.reason for letter in self.raw_queue.dead_letters())]
