@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from push_pools.domain.phases import may_follow
 from push_pools.domain.runs import Phase, job_key
 from push_pools.domain.states import StateType
 from tests.simulation.clouds import FAMILIES
@@ -43,6 +44,7 @@ SENTENCES: Final = {
     "the key names the launch": "The job key of a call is that of its run, attempt and launch, and of no other.",
     "ranks only rise": "Observations are ranked; lower or equal ranks are ignored.",
     "nothing left behind": "What a job left that costs is removed when its run is settled.",
+    "the table of phases": "A run goes only the ways that the table of phases names.",
     "prompt": "Where nothing goes wrong, nobody waits for the tick: whoever makes a run planned or ready sends its message.",
 }
 
@@ -84,6 +86,7 @@ class Checks:
         self.watches: dict[UUID, Watch] = {}
         self.outages = self.down_until = 0.0
         self.is_calm = False
+        self.ways: set[tuple[Phase, Phase]] = set()
         self.last_stop: dict[UUID, list[float]] = {}
         self._final: dict[UUID, FlowRun] = {}
         self._per_attempt: dict[tuple[UUID | None, int], int] = {}
@@ -159,6 +162,10 @@ class Checks:
         if self.is_calm and not far and before and after.hints > before.hints and after.phase.is_submitting:
             self._violate("prompt", f"the tick had to send a hint for a run that is {after.phase}", after.id)
         self._check_job(before, after)
+        if before is not None:
+            self.ways.add((before.phase, after.phase))
+            if not may_follow(before.phase, after.phase):
+                self._violate("the table of phases", f"{before.phase} led to {after.phase}", after.id)
         if before is not None and after.hints > before.hints:
             return  # The tick sent a hint: nobody has acted yet.
         if after.phase is Phase.SETTLED:
@@ -204,7 +211,9 @@ class Checks:
                 assert job is not None
                 closed = _real(job.call_until) + timing.settle_seconds + 1.0
                 if run.claim is not None:
-                    return self._by(run, min(_real(run.claim.until), now + timing.claim_seconds), "the end of its claim")
+                    return self._by(
+                        run, min(_real(run.claim.until), now + timing.claim_seconds), "the end of its claim"
+                    )
                 return self._by(run, min(self._s(run.due_at), max(closed, now + 305.0)), "the next look for its job")
             case Phase.STARTED:
                 assert job is not None

@@ -1,4 +1,4 @@
-"""Making a story that breaks the guarantee shorter: choices become tame as long as it still breaks the same sentence."""
+"""Making a story that breaks the guarantee shorter: choices become tame while it still breaks the same sentence."""
 
 from __future__ import annotations
 
