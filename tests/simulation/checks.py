@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from push_pools.domain.records import Timing
     from push_pools.domain.runs import FlowRun, Job
     from push_pools.ports import Store
-    from tests.simulation.clouds import SimCloud, SimJob
+    from tests.simulation.clouds import SimJob
 
 SENTENCES: Final = {
     "one job per attempt": "At most one job per (run, attempt) is started.",
@@ -79,7 +79,7 @@ class Report:
 class Checks:
     """Watches every write and every start of a job, and looks around from time to time."""
 
-    def __init__(self, engine: Engine, cloud: SimCloud, store: Store, timing: Timing, sweep_seconds: float) -> None:
+    def __init__(self, engine: Engine, cloud: Any, store: Store, timing: Timing, sweep_seconds: float) -> None:
         self.engine, self.cloud, self.store, self.timing = engine, cloud, store, timing
         self.sweep_seconds = sweep_seconds
         self.runs: dict[UUID, FlowRun] = {}
@@ -315,7 +315,7 @@ class Checks:
         return right
 
     def _verdict(self, run: FlowRun, job: SimJob) -> set[tuple[str, str | None, int | None]]:
-        codes = {None, 143} if job.stopped else {None, job.truth.exit_code}
+        codes = {None, job.exit_shown} if job.stopped else {None, job.truth.exit_code}
         found: set[tuple[str, str | None, int | None]] = set()
         if run.cancel is not None:
             found |= {("CANCELLED", None, code) for code in codes}
@@ -407,7 +407,7 @@ class Checks:
                 self._violate("chores end" if run.is_final else "no limbo", f"is {run.phase} at the end", run.id)
             elif left := self.cloud.running_of(run.id):
                 self._violate("nothing left running", f"{left[0].key} still runs", run.id)
-        if FAMILIES[self.cloud.family].get("needs_cleanup") and self.cloud.jobs:
+        if FAMILIES.get(self.cloud.family, {}).get("needs_cleanup") and self.cloud.jobs:
             job = next(iter(self.cloud.jobs.values()))
             self._violate("nothing left behind", f"{job.key} was not removed", job.run_id)
         text = "\n".join(shown)

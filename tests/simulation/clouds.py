@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from push_pools.domain.errors import JobRejected, NothingStarted, PlatformUnavailable, SubmissionUncertain
-from push_pools.testing.fake_platform import FakeCloud, FakeJob, Plan
+from push_pools.testing.fake_platform import FakeCloud, FakeJob, FakePlatform, Plan
 from tests.simulation.chance import Chance, Countdown
 from tests.simulation.engine import START, Engine
 
@@ -61,6 +61,11 @@ class SimJob(FakeJob):
     forgotten_at: datetime | None = None
     call_entered: float = 0.0
     is_told: bool = False
+
+    @property
+    def exit_shown(self) -> int | None:
+        """The exit code that it shows after a stop."""
+        return 143
 
 
 FATES: tuple[tuple[Plan, Truth], ...] = (
@@ -270,6 +275,15 @@ class SimCloud(FakeCloud):
         return job
 
     # -- what becomes of jobs
+
+    def told(self, job: SimJob) -> Any:
+        """Return what a message about the end of a job says: its handle, and the observation."""
+        platform = FakePlatform(cloud=self, **FAMILIES[self.family])
+        handle = platform.handle(job.configuration, job.key).model_copy(update={"pid": job.pid})
+        seen_from, job.seen_from = job.seen_from, self.clock.now()
+        seen = platform._observe(handle)
+        job.seen_from = seen_from
+        return handle, seen
 
     def _ends_by_itself(self, job: SimJob) -> None:
         job.settle(self.clock.now())

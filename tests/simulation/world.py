@@ -19,7 +19,9 @@ from push_pools.domain.pools import WorkPool, WorkQueue
 from push_pools.domain.records import Timing
 from push_pools.domain.runs import FlowRun, Phase, RetryPolicy, run_id
 from push_pools.domain.states import FailureClass
-from push_pools.ports import App
+from push_pools.platforms.ecs import EcsPlatform
+from push_pools.platforms.ecs_config import EcsJobConfiguration, EcsVariables
+from push_pools.ports import App, PlatformContext
 from push_pools.queues.memory import MemoryQueue
 from push_pools.queues.sqlite import SqliteQueue
 from push_pools.server.decisions import handle_delivery, sweep_all, take_over, told_over, visibility_seconds
@@ -37,6 +39,7 @@ from push_pools.vault.local import LocalVault
 from tests.simulation.chance import Chance, Countdown
 from tests.simulation.checks import CANARY, Checks, LogCollector
 from tests.simulation.clouds import FAMILIES, SimCloud, SimJob, Trouble
+from tests.simulation.ecs import Client, EcsCloud, SimCredentials
 from tests.simulation.engine import Engine, Host, HostClock, Task, Violation
 from tests.simulation.ports import ChaosQueue, HostPlatforms, PlacedStore, is_event, run_of
 
@@ -47,6 +50,8 @@ if TYPE_CHECKING:
 
 NAMES = UUID("6c1b9a9e-0000-4000-8000-000000000000")
 TEMPLATE = default_base_job_template(FakeJobConfiguration, FakeVariables)
+ECS_TEMPLATE = default_base_job_template(EcsJobConfiguration, EcsVariables)
+CREDENTIALS = "{{ blocks.aws-credentials.prod }}"
 SKEWS = (0.0, 2.5, -2.5, 1.0, -1.0)
 SPREAD_SECONDS = (600.0, 60.0, 3600.0)
 LONGEST_SECONDS = 60 * 3600.0
@@ -84,7 +89,7 @@ class World:
         engine.offset = chance.pick((0.0, 86_400.0 * 40, -86_400.0 * 40))
         self.is_calm = chance.below(10) == 1
         self.is_embedded = chance.below(2) == 1
-        self.family = chance.pick(sorted(FAMILIES))
+        self.family = "ecs" if chance.below(6) == 1 else chance.pick(sorted(FAMILIES))
         self.on_sqlite = chance.below(8) == 1
         self.sweep_seconds = chance.pick((20.0, 5.0))
         self.tells = chance.below(4) > 0
@@ -123,7 +128,11 @@ class World:
 
     def _build_cloud(self) -> None:
         self.trouble = Trouble(self.chance, 0.0, 0.0, 0.0)
-        self.cloud = SimCloud(self.engine, self.family, self.trouble, self.timing, self._call_until)
+        self.cloud: Any
+        if self.family == "ecs":
+            self.cloud = EcsCloud(self.engine, self.trouble, self.timing, self._call_until)
+        else:
+            self.cloud = SimCloud(self.engine, self.family, self.trouble, self.timing, self._call_until)
         self.checks = Checks(self.engine, self.cloud, self.raw_store, self.timing, self.sweep_seconds)
         self.checks.is_calm = self.is_calm
         self.cloud.on_start = self.checks.job_started
@@ -158,12 +167,12 @@ class World:
         skew = self.chance.pick(SKEWS)
         clock, real_clock = HostClock(engine, skew), HostClock(engine, skew, is_real=True)
         host = Host(f"{name}-{next(self.serial)}", clock)
-        platform: Any = FakePlatform(cloud=self.cloud, **FAMILIES[self.family])
+        platform = self._platform(host)
         store: Any = PlacedStore(engine, self.raw_store, self.store_faults, self.checks.written)
         host.app = App(
             store=store,
             queue=self.queue,
-            platforms=HostPlatforms(engine, _WithSecret(platform, lambda block: open_block(host.app, block))),
+            platforms=HostPlatforms(engine, platform),
             vault=self.vault,
             block_types=block_class,
             clock=clock,
@@ -172,12 +181,40 @@ class World:
         )
         return host
 
+    def _platform(self, host: Host | None = None) -> Any:
+        """Return the platform as one process sees it."""
+        if self.family != "ecs":
+            fake = FakePlatform(cloud=self.cloud, **FAMILIES[self.family])
+            return fake if host is None else _WithSecret(fake, lambda block: open_block(host.app, block))
+
+        def credentials(block_id: str | None) -> Any:
+            if host is None:
+                return None
+            opened = open_block(host.app, block_id)
+            assert opened.aws_secret_access_key.get_secret_value() == CANARY
+            ours = SimCredentials()
+            ours._stub = Client(self.cloud)
+            return ours
+
+        clock: Any = host.clock if host else HostClock(self.engine, 0.0)
+        return EcsPlatform(PlatformContext(credentials, {}, clock, clock))
+
     def _build_catalogue(self) -> None:
         now, put = self.engine.moment(), self.raw_store.put
         stamps = {"created_at": now, "updated_at": now}
-        self.secret = create_block(self._plain_app(), "secret", "token", {"value": CANARY})
-        type_ = FAMILIES[self.family].get("type_", "fake")
-        pool = WorkPool(id=uuid5(self.ids, "pool"), name="pool", type=type_, base_job_template=TEMPLATE, **stamps)
+        variables: dict[str, Any]
+        if self.family == "ecs":
+            keys = {"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": CANARY, "region_name": "us-east-1"}
+            block = create_block(self._plain_app(), "aws-credentials", "prod", keys)
+            self.cloud.block_id = str(block.id)
+            type_, template = "ecs:push", ECS_TEMPLATE
+            network = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
+            variables = {"image": "acme/report:7", "network_configuration": network, "aws_credentials": CREDENTIALS}
+        else:
+            block = create_block(self._plain_app(), "secret", "token", {"value": CANARY})
+            type_, template = FAMILIES[self.family].get("type_", "fake"), TEMPLATE
+            variables = {"labels": {"secret": str(block.id)}}
+        pool = WorkPool(id=uuid5(self.ids, "pool"), name="pool", type=type_, base_job_template=template, **stamps)
         put(pool)
         put(WorkQueue(id=uuid5(self.ids, "queue"), work_pool="pool", name="default", **stamps))
         stubborn = RetryPolicy(attempts=3, on=tuple(FailureClass), backoff_seconds=5)
@@ -189,14 +226,13 @@ class World:
             ("once", {"retries": RetryPolicy(attempts=1)}),
         ):
             fields: dict[str, Any] = {"retries": RetryPolicy(), "command": "true", **more}
-            labels = {"labels": {"secret": str(self.secret.id)}}
             put(
                 Deployment(
                     id=uuid5(self.ids, name),
                     name=name,
                     flow_name="report",
                     work_pool="pool",
-                    job_variables=labels,
+                    job_variables=variables,
                     **fields,
                     **stamps,
                 )
@@ -205,7 +241,7 @@ class World:
 
     def _plain_app(self) -> App:
         clock = HostClock(self.engine, 0.0)
-        platforms: Any = HostPlatforms(self.engine, FakePlatform(cloud=self.cloud, **FAMILIES[self.family]))
+        platforms: Any = HostPlatforms(self.engine, self._platform())
         return App(
             store=self.raw_store,
             queue=self.raw_queue,
@@ -397,17 +433,9 @@ class World:
         delay = chance.pick((0.0, 0.0, 5.0, 300.0)) if not self.is_calm else 0.0
         if delay:
             engine.faults["ending told late"] += 1
-        handle, seen = self._as_told(job)
+        handle, seen = self.cloud.told(job)
         for _ in range(1 + (chance.below(6) == 1)):
             engine.after(delay, lambda: self._tell(handle, seen))
-
-    def _as_told(self, job: SimJob) -> Any:
-        platform = FakePlatform(cloud=self.cloud, **FAMILIES[self.family])
-        handle = platform.handle(job.configuration, job.key).model_copy(update={"pid": job.pid})
-        seen_from, job.seen_from = job.seen_from, self.cloud.clock.now()
-        seen = platform._observe(handle)
-        job.seen_from = seen_from
-        return handle, seen
 
     def _tell(self, handle: Any, seen: Any) -> None:
         able = [host for host in self.hosts if host.is_alive and host.frozen_until <= self.engine.now]
