@@ -28,6 +28,7 @@ class PhaseRules:
     """The phases that a run may be in after its next transition; its own is always among them."""
 
 
+_NONE: Final = "–"  # noqa: RUF001 - as the table of the design has it
 _OVER: Final = frozenset({Phase.ENDED, Phase.SETTLED})
 
 PHASES: Final[dict[Phase, PhaseRules]] = {
@@ -90,8 +91,8 @@ PHASES: Final[dict[Phase, PhaseRules]] = {
     ),
     Phase.SETTLED: PhaseRules(
         "final",
-        "–",
-        "–",
+        _NONE,
+        _NONE,
         "nothing; history until retention; a job that is found after all gets a watch",
         frozenset({Phase.ENDED}),
     ),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 
 from push_pools.domain.phases import PHASES, may_follow, table
 from push_pools.domain.runs import Phase
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -31,7 +34,7 @@ def test_every_phase_has_a_deadline_an_owner_and_a_way_out(phase: Phase) -> None
     assert rules.next_action
     assert rules.ways_out - {phase}
     if phase is not Phase.SETTLED:
-        assert "–" not in (rules.deadline, rules.owner)
+        assert "–" not in (rules.deadline, rules.owner)  # noqa: RUF001
 
 
 @pytest.mark.parametrize("phase", Phase)

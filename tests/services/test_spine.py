@@ -673,7 +673,7 @@ def test_every_phase_tells_what_it_waits_for(world: World) -> None:
 
 
 def test_a_process_that_stood_still_after_its_intent_makes_no_call() -> None:
-    """Another took over, the job ran and was cleaned up, and its name is free again: a call now would start a second."""
+    """Another took over, the job ran and was cleaned up, and its name is free again: a call would start a second."""
     world = World({"needs_cleanup": True})
     run = world.trigger()
     store, stood_still = world.store, False

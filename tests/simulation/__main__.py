@@ -94,7 +94,7 @@ def report(seed: int, *, seconds: float) -> str:
         (
             f"seed {seed} breaks: {SENTENCES[best.violation.check]}",
             f"  {best.violation}",
-            f"shrunk from {len(outcome.drawn)} choices to {wild}; what is left of {outcome.runs} runs: {best.runs}; {faults}",
+            f"from {len(outcome.drawn)} choices to {wild}; {best.runs} of {outcome.runs} runs are left; {faults}",
             best.why,
             f"tell it again: python -m tests.simulation --replay {seed}",
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from push_pools.domain.phases import may_follow
@@ -14,6 +13,7 @@ from tests.simulation.clouds import FAMILIES
 from tests.simulation.engine import START, Engine
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from uuid import UUID
 
     from push_pools.domain.records import Timing
@@ -26,14 +26,14 @@ SENTENCES: Final = {
     "one attempt at a time": "Attempt n+1 starts only after attempt n is proven over.",
     "nothing starts for a final run": "A call that may still land is waited for before a run without a job is final.",
     "no limbo": (
-        "Every run that was put is final, or waiting for a stated reason, within its deadline plus 120 s, plus the hint "
-        "back-off for each hint the injector dropped."
+        "Every run that was put is final, or waiting for a stated reason, within its deadline plus 120 s, plus the "
+        "hint back-off for each hint the injector dropped."
     ),
     "an end is noticed": "A job that is over is noticed by the next sweeps that look at it.",
     "somebody looks again": "An unfinished run has `wake_at` or a waiter item.",
     "final states never change": "A final state is final.",
     "chores end": "The chores of a final run end.",
-    "right outcome": "A run shows the state, class and exit code that its job really had, or the verdict it was stopped with.",
+    "right outcome": "A run shows the state, class and exit code of its job, or the verdict it was stopped with.",
     "only what may be retried": "Only failures of the policy's classes are tried again; `lost` only if it is named.",
     "nothing left running": "No job of a run that is over is left running, but for one that is lost and watched.",
     "nothing lost": "Every event that was accepted is a run, or a dead letter.",
@@ -45,7 +45,7 @@ SENTENCES: Final = {
     "ranks only rise": "Observations are ranked; lower or equal ranks are ignored.",
     "nothing left behind": "What a job left that costs is removed when its run is settled.",
     "the table of phases": "A run goes only the ways that the table of phases names.",
-    "prompt": "Where nothing goes wrong, nobody waits for the tick: whoever makes a run planned or ready sends its message.",
+    "prompt": "Where nothing goes wrong nobody waits for the tick: whoever makes a run due sends its message.",
 }
 
 SLACK_SECONDS: Final = 120.0
@@ -264,7 +264,7 @@ class Checks:
             self._outcome_without_job(before, after, type_, class_, shown)
             return
         job.settle(self.cloud.clock.now())
-        truth = self._truth_of(job, before, after)  # type: ignore[arg-type]
+        truth = self._truth_of(job, before, after)
         if (str(type_), class_, exit_code) not in truth:
             wanted = " or ".join(
                 f"{a} {b or ''} {'' if c is None else c}".strip() for a, b, c in sorted(truth, key=str)
@@ -333,7 +333,7 @@ class Checks:
         return found
 
     def _may_be_lost(self, job: SimJob, before: FlowRun, after: FlowRun) -> bool:
-        """Whether nobody could know: the platform forgot, a stop was never confirmed, or nobody could look for an hour."""
+        """Whether nobody could know: the platform forgot, a stop was never confirmed, or nobody looked for an hour."""
         recorded: Job | None = before.job
         if recorded is not None and recorded.stopping_since is not None:
             long = self.engine.now - self._s(recorded.stopping_since) >= self.timing.stop_seconds - CLOCKS_SECONDS
@@ -388,7 +388,7 @@ class Checks:
         watch = self.watches[run.id]
         ended = max(self._s(job.ended_at), watch.since, self.down_until)
         looks = min((self.engine.now - self._s(job.submitted_at)) / 60.0, 300.0) + 2 * self.sweep_seconds
-        if self._forgotten(job) and run.job.submitted_at is not None:  # type: ignore[arg-type]
+        if self._forgotten(job) and run.job.submitted_at is not None:
             ended = max(ended, self._s(run.job.submitted_at))
             looks += self.timing.gone_grace_seconds
         if self.engine.now > ended + looks + SLACK_SECONDS + watch.allowed + CLOCKS_SECONDS + 30.0:

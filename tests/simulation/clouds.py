@@ -43,7 +43,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Truth:
-    """What really becomes of a job that ends by itself: the state type, failure class and exit code it has to lead to."""
+    """What a job that ends by itself has to lead to: state type, failure class and exit code."""
 
     state: str
     failure_class: str | None = None

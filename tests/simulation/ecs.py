@@ -265,10 +265,10 @@ class Client:
     """The calls of boto3's ECS client that the adapter makes."""
 
     class exceptions:
-        class ConflictException(ClientError):  # type: ignore[misc]
+        class ConflictException(ClientError):
             """A token is bound to another request."""
 
-        class InvalidParameterException(ClientError):  # type: ignore[misc]
+        class InvalidParameterException(ClientError):
             """ECS does not take it."""
 
     def __init__(self, cloud: EcsCloud) -> None:

@@ -11,7 +11,6 @@ import traceback
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from greenlet import getcurrent, greenlet
 
@@ -19,6 +18,7 @@ from tests.simulation.chance import Chance, Countdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from uuid import UUID
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
 SWITCH_SECONDS = (0.0, 0.0, 0.001, 0.02, 0.3)

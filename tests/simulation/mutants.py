@@ -1,7 +1,7 @@
 """The check of the check: known bugs, each a small patch, and whether the stories notice them.
 
-`python -m tests.simulation.mutants` applies each to a copy of the package, tells stories until one breaks the guarantee,
-and prints the table. `python -m tests.simulation.mutants NAME` does so for one.
+`python -m tests.simulation.mutants` applies each to a copy of the package, tells stories until one breaks the
+guarantee, and prints the table. `python -m tests.simulation.mutants NAME` does so for one.
 """
 
 from __future__ import annotations

@@ -298,7 +298,7 @@ class World:
 
         def start() -> None:
             try:
-                take_over(owner, host.app, self.queue)  # type: ignore[arg-type]
+                take_over(owner, host.app, self.queue)
             except PushPoolsError:
                 self.engine.faults["server failed to start"] += 1
                 self._lose_server(host)
@@ -364,7 +364,7 @@ class World:
 
         def act() -> None:
             try:
-                handle_delivery(delivery, owner, host.app, self.queue)  # type: ignore[arg-type]
+                handle_delivery(delivery, owner, host.app, self.queue)
             except PushPoolsError:
                 self.checks.hint_dropped(about)  # It could not even be given back.
 
