@@ -297,7 +297,7 @@ class FlowRun(Record):
 
     def noted(self, now: datetime, what: str, **facts: Any) -> FlowRun:
         """Return the run with one more journal entry."""
-        entry = Entry.model_construct(at=now, what=what, facts={k: v for k, v in facts.items() if v is not None})
+        entry = Entry(at=now, what=what, facts={k: v for k, v in facts.items() if v is not None})
         return self.model_copy(update={"journal": (*self.journal[-(JOURNAL_ENTRIES - 1) :], entry)})
 
     def as_listed(self) -> Mapping[str, Any]:

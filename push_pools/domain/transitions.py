@@ -99,7 +99,7 @@ def claim(run: FlowRun, owner: str, moment: Moment, timing: Timing, *, limited: 
         state=run.state if run.cancel else State.of("Submitting", moment.now),
         fence=fence,
         lapses=run.lapses + 1 if taken_over else run.lapses,
-        claim=Claim.model_construct(owner=owner, fence=fence, until=until),
+        claim=Claim(owner=owner, fence=fence, until=until),
         tried_since=run.tried_since or moment.now,
         wake_at=moment.at(until),
         hints=0,
@@ -150,7 +150,7 @@ def intend(
     call_until = moment.real_now + timing.call
     old = run.job
     if old is None:
-        job = Job.model_construct(
+        job = Job(
             handle=handle,
             request=request,
             intent_at=moment.now,

@@ -22,6 +22,27 @@ MAX_DELAY_SECONDS: Final = 900.0
 """The longest delay a queue keeps (SQS); the tick takes over what is further away."""
 
 
+class RunKnown(Exception):
+    """The run that was to be put is in the ledger already."""
+
+    def __init__(self, run: FlowRun) -> None:
+        self.run = run
+        super().__init__(str(run.id))
+
+
+def put_first(run: FlowRun, app: App) -> FlowRun:
+    """Put a run that nobody else may have put before, and return it.
+
+    Raises:
+        RunKnown: Somebody has.
+        StoreUnavailable: The ledger cannot be written.
+    """
+    stored = app.store.put_run(run)
+    if stored != run.evolve(version=1):
+        raise RunKnown(stored)
+    return stored
+
+
 def change(app: App, run: FlowRun, decide: Callable[[FlowRun], FlowRun]) -> FlowRun:
     """Write what `decide` makes of the run; a decision that changes nothing writes nothing.
 

@@ -28,22 +28,24 @@ from push_pools.domain.failures import explain_error
 from push_pools.domain.runs import Phase
 from push_pools.domain.states import Failure, FailureClass, State
 from push_pools.services.chores import chores_of, do_chores, follow_up, watch_chore
-from push_pools.services.ledger import change, log, send_hint, send_hint_at
+from push_pools.services.ledger import RunKnown, change, log, put_first, send_hint, send_hint_at
 from push_pools.services.render import policy_of, render_run
+from push_pools.services.schedule import put_again, put_run, run_of_event, send_if_soon
 from push_pools.services.stop import stop_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
+    from push_pools.domain.events import ScheduledRun
     from push_pools.domain.jobs import BaseJobConfiguration
     from push_pools.domain.runs import FlowRun, JobHandle
     from push_pools.domain.transitions import Moment
     from push_pools.ports import App, Invocation, Platform
 
 
-def submit_run(run_id: UUID, app: App, invocation: Invocation, *, known: FlowRun | None = None) -> None:
-    """Start the job of one run, once however often this is called. `known` spares a read of what was just written.
+def submit_run(run_id: UUID, app: App, invocation: Invocation) -> None:
+    """Start the job of one run, once however often this is called.
 
     Cloud trouble does not escape: the ledger keeps the run and says when to look again.
 
@@ -51,35 +53,69 @@ def submit_run(run_id: UUID, app: App, invocation: Invocation, *, known: FlowRun
         OutOfTime: The invocation ends too soon; the message has to be given back.
         StoreUnavailable: The ledger cannot be read or written; likewise.
     """
-    run = known or app.store.get_run(run_id)
+    run = app.store.get_run(run_id)
     if run.chores:
         do_chores(run_id, app)
+    _submit(run, app, invocation)
+
+
+def submit_scheduled_run(event: ScheduledRun, app: App, invocation: Invocation, *, envelope_id: str) -> None:
+    """Put the run that an event asks for, and start its job if it is due; else send its hint.
+
+    A run that is due is put together with its claim and intent: until then the event itself is its hint.
+
+    Raises:
+        OutOfTime: As `submit_run`.
+        StoreUnavailable: Likewise.
+        InvalidInput: As `run_of_event`, which also raises `NotFound` and `NotAllowed`.
+    """
+    run = run_of_event(event, app, envelope_id=envelope_id)
+    if run.due_at > app.clock.now():
+        return send_if_soon(put_run(run, event, app).run, app)
     try:
-        run = _claim(run, app, invocation)
-    except NotDue as early:
-        return send_hint_at(app, run, early.due_at)
-    except (RunClaimed, RunAlreadySubmitted, RunLimited):
-        return None  # Somebody has it, or it is done; `wake_at` guards the rest.
-    try:
-        _Submission(run, app).go_on()
-    except ClaimLost:
-        log.info("claim_lost", extra={"flow_run_id": str(run_id)})
+        return _submit(run, app, invocation)
+    except RunKnown as known:
+        stored = put_again(known.run, run, event, app)
+    if stored.phase.is_submitting:
+        submit_run(stored.id, app, invocation)
     return None
 
 
-def _claim(run: FlowRun, app: App, invocation: Invocation) -> FlowRun:
+def _submit(run: FlowRun, app: App, invocation: Invocation) -> None:
     left = (invocation.deadline - app.real_clock.now()).total_seconds()
     if left < app.timing.call_seconds + app.timing.spare_seconds:
         raise OutOfTime(f"{left:.0f} s are left of this invocation")
-    return change(app, run, lambda r: transitions.claim(r, invocation.owner, app.moment(), app.timing))
+    try:
+        _Submission(run, app, invocation.owner).go_on()
+    except NotDue as early:
+        send_hint_at(app, run, early.due_at)
+    except (RunClaimed, RunAlreadySubmitted, RunLimited):
+        pass  # Somebody has it, or it is done; `wake_at` guards the rest.
+    except ClaimLost:
+        log.info("claim_lost", extra={"flow_run_id": str(run.id)})
 
 
 class _Submission:
-    """One claim of one run, from here to the outcome that the ledger keeps."""
+    """One claim of one run, from here to the outcome that the ledger keeps.
 
-    def __init__(self, run: FlowRun, app: App) -> None:
-        assert run.claim is not None
-        self.run, self.app, self.fence = run, app, run.claim.fence
+    The first claim of a run, and the run itself if it is new, are written together with what follows from them,
+    mostly the intent: nothing was done before that a second claimer would double. A later claim, or one after a hint
+    was sent again, is written at once, so that a run which breaks its handlers is counted out.
+    """
+
+    def __init__(self, run: FlowRun, app: App, owner: str) -> None:
+        self.app, self._owner = app, owner
+        self._unclaimed: FlowRun | None = None
+        """The run as it is stored, while its claim is not."""
+        if run.fence or run.hints:
+            self.run = change(app, run, self._claimed)
+        else:
+            self.run, self._unclaimed = self._claimed(run), run
+        assert self.run.claim is not None
+        self.fence = self.run.claim.fence
+
+    def _claimed(self, run: FlowRun) -> FlowRun:
+        return transitions.claim(run, self._owner, self.app.moment(), self.app.timing)
 
     def go_on(self) -> None:
         """Do what the claimed run needs next.
@@ -296,7 +332,13 @@ class _Submission:
         follow_up(self.run, self.app)
 
     def _write(self, decide: Callable[[FlowRun, Moment], FlowRun]) -> None:
-        self.run = change(self.app, self.run, lambda run: decide(run, self.app.moment()))
+        before, self._unclaimed = self._unclaimed, None
+        if before is None:
+            self.run = change(self.app, self.run, lambda run: decide(run, self.app.moment()))
+        elif before.version:
+            self.run = change(self.app, before, lambda run: decide(self._claimed(run), self.app.moment()))
+        else:
+            self.run = put_first(decide(self.run, self.app.moment()), self.app)
 
 
 def _failure(class_: FailureClass, cause: str, suggestion: str) -> Failure:
