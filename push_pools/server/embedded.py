@@ -1,7 +1,7 @@
 """The whole service in one process: the handlers of the cloud functions, fed from the ledger's own file.
 
 A dispatcher hands deliveries to a bounded pool of threads, a ticker sends what is overdue, a sweeper looks
-at active jobs, and platforms that can tell of endings do so at once. Nothing here decides anything.
+at active jobs, and platforms that can tell of endings do so at once. What is decided is in `server.decisions`.
 """
 
 from __future__ import annotations
@@ -12,42 +12,33 @@ import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from push_pools.domain.errors import (
-    InvalidInput,
-    NotAllowed,
-    NotFound,
-    OutOfTime,
-    PlatformMissing,
-    PushPoolsError,
-    StoreUnavailable,
+from push_pools.domain.errors import NotFound, PlatformMissing, PushPoolsError
+from push_pools.ports import TellsOfEndings
+from push_pools.server.decisions import (
+    BACK_SECONDS,
+    handle_delivery,
+    sweep_all,
+    take_over,
+    told_over,
+    visibility_seconds,
 )
-from push_pools.ports import Invocation, TellsOfEndings
 from push_pools.server.home import HomeLock
-from push_pools.services.handle import handle_message
-from push_pools.services.ledger import change, send_hint_at
-from push_pools.services.poll import job_over
 from push_pools.services.runs import is_idle
-from push_pools.services.sweep import sweep
 from push_pools.services.tick import tick
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from push_pools.bootstrap import Embedded
-    from push_pools.domain.runs import FlowRun, JobHandle
+    from push_pools.domain.runs import JobHandle
     from push_pools.domain.states import Observation
     from push_pools.ports import Delivery
 
 log = logging.getLogger("push_pools")
 LOOK_SECONDS: Final = 0.01
 """How often the dispatcher asks whether another process has written to the file."""
-MAX_TRIES: Final = 5
-"""How often a message is tried that makes a handler fail in an unforeseen way."""
-BACK_SECONDS: Final = 1.0
-"""After how long a message comes back that could not be handled now."""
 
 
 class EmbeddedServer:
@@ -78,7 +69,7 @@ class EmbeddedServer:
     def start(self) -> None:
         """Take the home, take over what an earlier server left, and begin to work."""
         self._lock.acquire()
-        self._take_over()
+        take_over(self._owner, self.app, self._queue)
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="handler")
         for type_ in self.app.platforms.types():
             self._listen(type_)
@@ -131,26 +122,6 @@ class EmbeddedServer:
                 log.exception("loop_failed", extra={"loop": name})
             self._stopping.wait(BACK_SECONDS)
 
-    # -- after a crash
-
-    def _take_over(self) -> None:
-        """The lock is ours, so whoever claimed before is dead: its claims are over and its messages visible."""
-        shown = self._queue.show_all()
-        claimed = 0
-        for run in self.app.store.due(self.app.clock.now() + timedelta(days=3650), limit=1_000_000):
-            if run.claim is not None and run.claim.owner != self._owner:
-                change(self.app, run, self._expired)
-                send_hint_at(self.app, run, self.app.clock.now())
-                claimed += 1
-        log.info("took_over", extra={"messages": shown, "claims": claimed})
-
-    def _expired(self, run: FlowRun) -> FlowRun:
-        if run.claim is None or run.claim.until <= self.app.real_clock.now():
-            return run
-        now = self.app.clock.now()
-        claim = run.claim.model_copy(update={"until": self.app.real_clock.now()})
-        return run.evolve(claim=claim, wake_at=now).noted(now, "claim of a dead server is over")
-
     # -- endings
 
     def _listen(self, type_: str) -> None:
@@ -168,10 +139,7 @@ class EmbeddedServer:
                 platform.follow(run.job.handle)
 
     def _over(self, handle: JobHandle, seen: Observation) -> None:
-        try:
-            job_over(handle, seen, self.app)
-        except PushPoolsError as error:
-            log.warning("told_in_vain", extra={"job_key": handle.key, "reason": str(error)})
+        told_over(handle, seen, self.app)
 
     # -- loops
 
@@ -191,7 +159,7 @@ class EmbeddedServer:
         while free < self._workers and self._room.acquire(blocking=False):
             free += 1
         self._room.release(free)
-        return list(self._queue.receive(free, self.app.timing.function_seconds + 30.0))
+        return list(self._queue.receive(free, visibility_seconds(self.app)))
 
     def _wait(self, sent: int, version: int) -> tuple[int, int]:
         """Wait until a message is visible, sent here, or written by another process."""
@@ -214,24 +182,8 @@ class EmbeddedServer:
             log.error("handler_broke", extra={"reason": repr(error)})
 
     def _handle(self, delivery: Delivery) -> None:
-        deadline = self.app.real_clock.now() + timedelta(seconds=self.app.timing.function_seconds)
-        invocation = Invocation(f"{self._owner}/{delivery.id}.{delivery.receives}.{next(self._serial)}", deadline)
-        try:
-            handle_message(delivery.body, f"local:{delivery.id}", self.app, invocation)
-        except (OutOfTime, StoreUnavailable) as error:
-            log.warning("message_back", extra={"message_id": delivery.id, "reason": str(error)})
-            self._queue.release(delivery, delay_seconds=BACK_SECONDS)
-        except (InvalidInput, NotAllowed, NotFound, PlatformMissing) as error:
-            log.warning("message_dead", extra={"message_id": delivery.id, "reason": str(error)})
-            self._queue.bury(delivery, str(error))
-        except Exception as error:
-            log.exception("message_failed", extra={"message_id": delivery.id})
-            if delivery.receives >= MAX_TRIES:
-                self._queue.bury(delivery, f"{type(error).__name__}: {error}")
-            else:
-                self._queue.release(delivery, delay_seconds=BACK_SECONDS)
-        else:
-            self._queue.ack(delivery)
+        owner = f"{self._owner}/{delivery.id}.{delivery.receives}.{next(self._serial)}"
+        handle_delivery(delivery, owner, self.app, self._queue)
 
     def _tick(self) -> None:
         while not self._stopping.is_set():
@@ -241,5 +193,4 @@ class EmbeddedServer:
 
     def _sweep(self) -> None:
         while not self._stopping.wait(self._sweep_seconds):
-            for platform in self.app.store.active_platforms():
-                sweep(platform, self.app, every_seconds=self._sweep_seconds * self.app.clock.speed)
+            sweep_all(self.app, self._sweep_seconds)
