@@ -426,6 +426,15 @@ class TellsOfEndings(Protocol):
         ...
 
 
+@runtime_checkable
+class PreparesAhead(Protocol):
+    """A platform that starts a job faster when it is told before, such as local processes."""
+
+    def expect(self, jobs: int) -> None:
+        """Prepare for that many jobs within seconds; fewer than before lets go of what was prepared. A hint."""
+        ...
+
+
 class Platforms(Protocol):
     """The platforms of this installation, loaded on first use."""
 

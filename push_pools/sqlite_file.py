@@ -66,6 +66,8 @@ class SqliteFile:
     def __init__(self, path: Path | str) -> None:
         self.path = str(path)
         self._lock = threading.RLock()
+        self.known_version = -1
+        """What `data_version` said last."""
         try:
             with self._explained():
                 self._connection = sqlite3.connect(
@@ -95,6 +97,7 @@ class SqliteFile:
                 f"the ledger {self.path} has schema {version} and this release knows {SCHEMA_VERSION}; "
                 "upgrade push-pools"
             )
+        self.data_version()
 
     def _version(self) -> int:
         return int(self.execute("PRAGMA user_version")[0][0])
@@ -130,7 +133,8 @@ class SqliteFile:
 
     def data_version(self) -> int:
         """Return a number that changes when another process writes."""
-        return int(self.execute("PRAGMA data_version")[0][0])
+        self.known_version = int(self.execute("PRAGMA data_version")[0][0])
+        return self.known_version
 
     def close(self) -> None:
         """Close the file; nothing may be executed afterwards."""

@@ -470,6 +470,10 @@ class ProcessPlatform:
             if len(self._tells) == 1:
                 self._watcher.after(PRUNE_AFTER_SECONDS, self._prune)
 
+    def expect(self, jobs: int) -> None:
+        """Have shells waiting for jobs that are about to be started."""
+        self._wrappers.expect(jobs)
+
     def follow(self, handle: JobHandle) -> None:
         """Also tell of this job, which an earlier process started; at once if it is over. Repeatable."""
         directory = self._directory(handle.key)

@@ -6,15 +6,17 @@ at active jobs, and platforms that can tell of endings do so at once. What is de
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 from push_pools.domain.errors import NotFound, PlatformMissing, PushPoolsError
-from push_pools.ports import TellsOfEndings
+from push_pools.ports import PreparesAhead, TellsOfEndings
 from push_pools.server.decisions import (
     BACK_SECONDS,
     handle_delivery,
@@ -37,6 +39,13 @@ if TYPE_CHECKING:
     from push_pools.ports import Delivery
 
 log = logging.getLogger("push_pools")
+PREPARE_SECONDS: Final = 0.5
+"""How often platforms are told what is due."""
+AHEAD_SECONDS: Final = 3.0
+"""How far ahead they are told of it."""
+AHEAD_RUNS: Final = 100
+"""How many of the runs that are due are looked at for it."""
+
 
 class EmbeddedServer:
     """Serves one home. `start` it, then `stop` it; in between it works by itself.
@@ -70,10 +79,11 @@ class EmbeddedServer:
     def start(self) -> None:
         """Take the home, take over what an earlier server left, and begin to work."""
         self._lock.acquire()
+        gc.freeze()  # What is loaded by now stays; looking through it again and again would hold up bursts.
         take_over(self._owner, self.app, self._queue)
         for type_ in self.app.platforms.types():
             self._listen(type_)
-        for name, loop in (("tick", self._tick), ("sweep", self._sweep)):
+        for name, loop in (("tick", self._tick), ("sweep", self._sweep), ("prepare", self._prepare)):
             thread = threading.Thread(target=self._guarded, args=(name, loop), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -151,6 +161,16 @@ class EmbeddedServer:
             tick(self.app)
             self.last_tick = time.time()
             self._stopping.wait(self._tick_seconds)
+
+    def _prepare(self) -> None:
+        """Tell platforms that are faster then how many jobs are due within moments."""
+        platforms = {type_: self.app.platforms(type_) for type_ in self._listening}
+        while not self._stopping.wait(PREPARE_SECONDS):
+            soon = self.app.clock.now() + timedelta(seconds=AHEAD_SECONDS * self.app.clock.speed)
+            due = [run for run in self.app.store.due(soon, limit=AHEAD_RUNS) if run.phase.is_submitting]
+            for type_, platform in platforms.items():
+                if isinstance(platform, PreparesAhead):
+                    platform.expect(sum(run.platform == type_ for run in due))
 
     def _sweep(self) -> None:
         while not self._stopping.wait(self._sweep_seconds):

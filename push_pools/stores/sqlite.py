@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -29,6 +31,8 @@ _UPDATE: Final = (
     "UPDATE runs SET version=?, phase=?, state_type=?, state_name=?, wake_at=?, waits_at=?, body=? "
     "WHERE id=? AND version=?"
 )
+KEPT_RUNS: Final = 1024
+"""How many runs are kept in memory."""
 
 
 class SqliteStore:
@@ -36,6 +40,7 @@ class SqliteStore:
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
+        self._runs = _KeptRuns()
         self._kept: dict[tuple[str, str], CatalogueRecord] = {}
         self._kept_at = (-1, -1)
         self._catalogue_writes = 0
@@ -51,7 +56,7 @@ class SqliteStore:
     # -- runs
 
     def put_run(self, run: FlowRun) -> FlowRun:
-        fresh = run.evolve(version=1)
+        fresh, version = run.evolve(version=1), self._file.known_version
         rows = self._file.execute(
             _INSERT,
             (
@@ -69,9 +74,15 @@ class SqliteStore:
                 fresh.model_dump_json(),
             ),
         )
-        return fresh if rows else self.get_run(run.id)
+        if not rows:
+            return self.get_run(run.id)
+        self._runs.keep(fresh, version)
+        return fresh
 
     def get_run(self, run_id: UUID) -> FlowRun:
+        """Return a run, from memory if this process wrote it last and no other has written anything since."""
+        if (kept := self._runs.get(run_id, self._file.data_version())) is not None:
+            return kept
         rows = self._file.execute("SELECT body FROM runs WHERE id=?", (str(run_id),))
         if not rows:
             raise NotFound("flow run", str(run_id))
@@ -90,12 +101,14 @@ class SqliteStore:
             str(before.id),
             before.version,
         )
+        version = self._file.known_version  # Of before the write: what others write meanwhile is noticed.
         if before.slots == after.slots:
             saved = bool(self._file.execute(_UPDATE + " RETURNING 1", values))
         else:
             saved = self._save_with_slots(before, after, values)
         if not saved:
             self._recognise(written)
+        self._runs.keep(written, version)
         return written
 
     def _save_with_slots(self, before: FlowRun, after: FlowRun, values: Sequence[Any]) -> bool:
@@ -239,6 +252,26 @@ class SqliteStore:
     def list(self, kind: type[RecordT]) -> Sequence[RecordT]:
         rows = self._file.execute("SELECT body FROM catalogue WHERE kind=? ORDER BY name", (kind.__name__,))
         return [kind.model_validate_json(row[0]) for row in rows]
+
+
+class _KeptRuns:
+    """The runs that this process wrote last, each with the file's version of before that write."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: OrderedDict[UUID, tuple[FlowRun, int]] = OrderedDict()
+
+    def get(self, run_id: UUID, version: int) -> FlowRun | None:
+        kept = self._runs.get(run_id)
+        return kept[0] if kept is not None and kept[1] == version else None
+
+    def keep(self, run: FlowRun, version: int) -> None:
+        with self._lock:
+            old = self._runs.pop(run.id, None)
+            newest = old if old is not None and old[0].version > run.version else (run, version)
+            self._runs[run.id] = newest
+            while len(self._runs) > KEPT_RUNS:
+                self._runs.popitem(last=False)
 
 
 def _take(run: Any, scope: str, run_id: str) -> None:

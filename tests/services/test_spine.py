@@ -19,6 +19,7 @@ from push_pools.domain.errors import (
     SubmissionUncertain,
 )
 from push_pools.domain.events import hint
+from push_pools.domain.pools import Variable
 from push_pools.domain.records import Timing
 from push_pools.domain.runs import Chore, ChoreKind, FlowRun, JobHandle, Phase, RetryPolicy
 from push_pools.domain.states import FailureClass, JobStatus, Observation, StateType
@@ -371,6 +372,83 @@ def test_an_invocation_that_ends_too_soon_gives_the_message_back(world: World) -
     with pytest.raises(OutOfTime):
         submit_run(run.id, world.app, Invocation("me", soon))
     assert world.get(run).claim is None
+
+
+def writes(world: World) -> list[str]:
+    return [call.split(".")[1] for call in world.calls if call in ("before store.put_run", "before store.save")]
+
+
+def test_a_due_event_is_put_claimed_and_intended_in_one_write(world: World) -> None:
+    """And a planned run is claimed and intended in one; then comes the pid."""
+    world.queue.send(EVENT)
+    world.drain()
+    assert writes(world) == ["put_run", "save"]
+    (run,) = world.runs()
+    assert [entry.what for entry in run.journal] == ["put", "claimed", "intent", "submitted"]
+    world.calls.clear()
+    run = world.trigger()
+    world.drain()
+    assert writes(world) == ["save", "save"]
+
+
+def test_what_broke_a_handler_once_is_claimed_before_it_is_tried_again(world: World) -> None:
+    """Only a claim that is written can be counted as one that expired without an outcome."""
+    run = world.trigger()
+    world.crash_at = 1  # After the run was read; nothing of the first claim is written.
+    world.deliver()
+    assert world.get(run) == run
+    world.advance(121)
+    world.tick()
+    world.calls.clear()
+    world.drain()
+    assert writes(world) == ["save", "save", "save"]
+    assert world.started(run) == 1
+
+
+def test_a_new_run_that_cannot_be_rendered_ends_in_its_first_write(world: World) -> None:
+    """With the reason, and nothing asked of the platform."""
+    world.queue.send(EVENT.replace("hourly", "odd"))
+    world.deploy("odd", command="echo {{ ctx.parameters.absent }}")
+    world.drain()
+    (run,) = world.runs()
+    assert (run.state.failure_class, world.cloud.started) == (FailureClass.CONFIGURATION, [])
+    assert writes(world)[0] == "put_run"
+
+
+def test_a_run_that_was_cancelled_while_it_was_rendered_is_not_started(world: World) -> None:
+    """The claim was not written yet, so the cancel was final at once."""
+    run = world.trigger()
+
+    def cancel(method: str, when: str, key: str) -> None:
+        if (method, when) == ("prepare", "before"):
+            cancel_run(run.id, world.app, by="ann")
+
+    world.cloud.hook = cancel
+    world.drain()
+    assert world.get(run).state.name == "Cancelled"
+    assert world.cloud.started == []
+
+
+def test_a_filled_template_is_not_shared_between_runs(world: World) -> None:
+    """What one run's job adds to its environment is not seen by the next."""
+    first, second = world.trigger(job_variables={"env": {"A": "1"}}), world.trigger(job_variables={"env": {"A": "1"}})
+    world.drain()
+    jobs = {job.run_id: job.configuration.env for job in world.cloud.started}
+    assert jobs[first.id]["PUSH_POOLS_RUN_ID"] == str(first.id)
+    assert jobs[second.id]["PUSH_POOLS_RUN_ID"] == str(second.id)
+
+
+def test_a_changed_variable_applies_to_the_next_run(world: World) -> None:
+    """What a template reads from elsewhere is read for each run."""
+    stamps = {"created_at": world.clock.now(), "updated_at": world.clock.now()}
+    world.deploy("report-to", job_variables={"env": {"TO": "{{ variables.to }}"}})
+    variable = world.store.put(Variable(name="to", value="ann", **stamps))
+    world.trigger("report/report-to")
+    world.drain()
+    world.store.put(variable.model_copy(update={"value": "bob"}))
+    world.trigger("report/report-to")
+    world.drain()
+    assert [job.configuration.env["TO"] for job in world.cloud.started] == ["ann", "bob"]
 
 
 def test_two_handlers_do_not_submit_the_same_run(world: World) -> None:
