@@ -134,6 +134,14 @@ class RunStore(Protocol):
         """Return runs newest first (by scheduled time, then id)."""
         ...
 
+    def purge(self, before: datetime, *, limit: int) -> int:
+        """Remove runs that are settled, and whose `end_time` and `scheduled_time` are before; return how many.
+
+        At most `limit`, the ones scheduled first before others. A store that forgets by itself, by a time that it
+        writes beside a settled run (DynamoDB), has nothing to do. A write to a run that is gone is a `VersionConflict`.
+        """
+        ...
+
     def count_by_phase(self) -> Mapping[Phase, int]:
         """Return how many runs are in each phase."""
         ...

@@ -108,6 +108,19 @@ def _settling(facts: Mapping[str, Any]) -> str:
     return f"waits until {facts.get('until')}, when no call can land any more ({facts.get('why')})"
 
 
+def _late(facts: Mapping[str, Any]) -> str:
+    return f"late: due {facts.get('late_seconds'):g} s ago, and nobody has claimed it yet"
+
+
+def _unseen(facts: Mapping[str, Any]) -> str:
+    since = f", since {facts['since']}: somebody was alarmed" if facts.get("since") else ""
+    return f"the job cannot be seen{since} ({facts.get('why')})"
+
+
+def _seen_again(facts: Mapping[str, Any]) -> str:
+    return f"the job is seen again: {facts.get('status')}"
+
+
 def _retry(facts: Mapping[str, Any]) -> str:
     class_ = f" ({facts['failure_class']})" if facts.get("failure_class") else ""
     return f"attempt {facts.get('attempt')} is planned for {facts.get('at')}, because: {facts.get('why')}{class_}"
@@ -128,6 +141,10 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "refused": _refused,
     "unanswered": _unanswered,
     "settling": _settling,
+    "late": _late,
+    "unseen": _unseen,
+    "job_unseen": _unseen,
+    "seen again": _seen_again,
     "retry": _retry,
     "finished": _finished,
 }

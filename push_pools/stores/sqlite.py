@@ -157,6 +157,16 @@ class SqliteStore:
         more = len(found) > limit
         return RunPage(page, f"{page[-1].scheduled_time.timestamp()!r}|{page[-1].id}" if more else None)
 
+    def purge(self, before: datetime, *, limit: int) -> int:
+        # The index of newest runs ends with the oldest, so that nothing is read while there is no history.
+        old = (
+            "SELECT id FROM runs WHERE scheduled_time < ?1 AND phase = 'settled' "
+            "AND CAST(strftime('%s', json_extract(body, '$.end_time')) AS REAL) < ?1 "
+            "ORDER BY scheduled_time, id LIMIT ?2"
+        )
+        sql = f"DELETE FROM runs WHERE id IN ({old}) RETURNING 1"  # noqa: S608 - constant text
+        return len(self._file.execute(sql, (before.timestamp(), limit)))
+
     def count_by_phase(self) -> Mapping[Phase, int]:
         rows = self._file.execute("SELECT phase, count(*) FROM runs GROUP BY phase")
         return {Phase(phase): count for phase, count in rows}
