@@ -24,6 +24,7 @@ from push_pools.domain.templates import copy_json
 from push_pools.domain.values import MOST_LIMIT, MOST_PRIORITY
 from push_pools.ports import RunFilter
 from push_pools.services.records import KEEP, Keep, add_record, change_record, checked_name, remove_record
+from push_pools.services.status import forget_beats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -229,6 +230,7 @@ def remove_pool_parts(app: App, pool: WorkPool) -> None:
     for queue in list_work_queues(app, pool.name):
         _remove_queue(app, queue)
     _drop_limit(app, pool)
+    forget_beats(app, pool.name)
 
 
 def pool_users(app: App, name: str, deployments: Iterable[Deployment]) -> Iterator[str]:

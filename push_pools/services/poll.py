@@ -8,9 +8,11 @@ from push_pools.domain import transitions
 from push_pools.domain.errors import PlatformError
 from push_pools.domain.failures import explain_observation
 from push_pools.domain.runs import FlowRun, Phase
+from push_pools.domain.status import Part
 from push_pools.services.ask import asking
 from push_pools.services.chores import chores_of, follow_up
 from push_pools.services.ledger import change, log
+from push_pools.services.status import beat
 
 if TYPE_CHECKING:
     from push_pools.domain.runs import JobHandle
@@ -69,6 +71,7 @@ def _move(run: FlowRun, seen: Observation, app: App, *, handle: JobHandle | None
 
     before = run.state
     run = change(app, run, decide)
+    beat(app, Part.POLL, run.work_pool)
     if run.state != before:
         log.info("run_moved", extra={"flow_run_id": str(run.id), "state": run.state.name, "attempt": run.attempt})
         if run.is_final or run.phase is Phase.PLANNED:

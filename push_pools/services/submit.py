@@ -27,10 +27,12 @@ from push_pools.domain.errors import (
 from push_pools.domain.failures import explain_error
 from push_pools.domain.runs import Phase
 from push_pools.domain.states import Failure, FailureClass, State
+from push_pools.domain.status import Part
 from push_pools.services.ask import asking
 from push_pools.services.chores import chores_of, do_chores, follow_up, watch_chore
 from push_pools.services.ledger import change, log, send_hint, send_hint_at
 from push_pools.services.render import policy_of, render_run
+from push_pools.services.status import beat
 from push_pools.services.stop import stop_run
 
 if TYPE_CHECKING:
@@ -257,6 +259,7 @@ class _Submission:
             "job_submitted",
             extra={"flow_run_id": str(run.id), "job_key": handle.key, "infrastructure_pid": handle.pid},
         )
+        beat(self.app, Part.SUBMIT, run.work_pool)
         if run.phase is Phase.STOPPING:
             stop_run(run.id, self.app)
         elif run.chores:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from push_pools.domain.errors import PlatformError
 from push_pools.domain.runs import Phase
+from push_pools.domain.status import Part
 from push_pools.services.ask import asking, is_installed
 from push_pools.services.ledger import log
 from push_pools.services.poll import apply_observation, not_seen
+from push_pools.services.status import beat
 from push_pools.services.stop import stop_run
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ def sweep(platform: str, app: App, *, every_seconds: float | None = None, shard:
     for run in by_key.values():
         if run.wake_at is not None and run.wake_at <= now:  # A deadline, or a stop to repeat.
             stop_run(run.id, app)
+    beat(app, Part.SWEEP, platform)
     return len(by_key)
 
 

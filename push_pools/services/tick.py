@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from push_pools.domain import transitions
 from push_pools.domain.errors import StoreUnavailable
 from push_pools.domain.runs import HISTORY
+from push_pools.domain.status import Part
 from push_pools.services.ledger import change, log, send_hint_at
+from push_pools.services.status import beat
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -41,6 +43,7 @@ def tick(app: App) -> int:
         except StoreUnavailable as error:
             log.warning("hint_failed", extra={"flow_run_id": str(run.id), "reason": str(error)})
     app.store.purge(now - HISTORY, limit=PURGE_BATCH)
+    beat(app, Part.TICK)
     return sent
 
 
