@@ -57,14 +57,14 @@ def findings(given: Settings) -> list[Finding]:
 def _ledger_findings(home: Embedded, given: Settings) -> list[Finding]:
     from push_pools.clocks import SystemClock
     from push_pools.credentials import is_long_lived
-    from push_pools.server.home import is_served
+    from push_pools.server.home import served_since
     from push_pools.server.home_checks import check_file
     from push_pools.services.doctor import Patient, examine
 
     patient = Patient(
         home.app,
         SystemClock().now(),
-        is_served=is_served(given.home),
+        served_since=served_since(given.home),
         dead_letters=home.queue.dead_letters,
         is_long_lived=is_long_lived,
     )

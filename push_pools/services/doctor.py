@@ -15,7 +15,7 @@ from push_pools.domain.errors import PushPoolsError
 from push_pools.domain.findings import Finding, Level, ok, red, warn
 from push_pools.domain.pools import BlockDocument, WorkPool, WorkQueue
 from push_pools.domain.runs import ChoreKind
-from push_pools.domain.status import Beat, Part
+from push_pools.domain.status import TICK_STALE, Beat, Part
 from push_pools.ports import RunFilter
 from push_pools.services.catalogue import scope_of
 from push_pools.services.ledger import log
@@ -58,8 +58,8 @@ class Patient:
     app: App
     now: datetime
     """The machine's time."""
-    is_served: bool | None = None
-    """Whether a server holds the home; `None` where there is no such thing."""
+    served_since: datetime | None = None
+    """Since when a server holds the home, on the machine's clock; `None` when none does, or there is no such thing."""
     dead_letters: Callable[[], Sequence[DeadLetter]] | None = None
     is_long_lived: Callable[[str, Mapping[str, Any]], bool] | None = None
     """Whether a block of that type, with that data, holds a key that does not expire."""
@@ -110,7 +110,9 @@ def check_ticks(patient: Patient) -> Iterator[Finding]:
         yield ok(name, f"ticked {_ago(last, now)}")
         return
     found = f"the last tick was {_ago(last, now)}" if last else "nothing has ever ticked"
-    if patient.is_served:
+    if patient.served_since is not None and patient.now - patient.served_since < TICK_STALE:
+        yield ok(name, f"a server started {_ago(patient.served_since, patient.now)}; {found}")
+    elif patient.served_since is not None:
         yield red(name, f"a server holds the home, and {found}", "look into its log, and restart `push-pools serve`")
     elif patient.open_runs or patient.waiting or _schedules(patient.app):
         yield red(name, f"{found}, and there is work", "start `push-pools serve`, and see that it stays up")
