@@ -40,12 +40,13 @@ def explain_run(run: FlowRun, now: datetime) -> Story:
     before = run.journal[0].at if run.journal else run.created_at
     for entry in run.journal:
         seconds = (entry.at - before).total_seconds()
-        lines.append(StoryLine(entry.at, entry.what, _text(entry), round(seconds, 3)))
+        lines.append(StoryLine(entry.at, entry.what, entry_text(entry), round(seconds, 3)))
         before = entry.at
     return Story(run, tuple(lines), _waits_for(run, now), _advice(run))
 
 
-def _text(entry: Entry) -> str:
+def entry_text(entry: Entry) -> str:
+    """Return what a journal entry says, in words."""
     tell = _TEXTS.get(entry.what)
     if tell is not None:
         return tell(entry.facts)

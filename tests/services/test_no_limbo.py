@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -402,6 +403,43 @@ def test_a_due_run_that_nobody_claims_is_shown_as_late(world: World) -> None:
     assert "late" in [line.what for line in explain_run(late, world.clock.now()).lines]
     world.pass_time(20)
     assert world.get(run).state.name == "Completed"
+
+
+def test_a_run_that_was_put_for_tomorrow_is_claimed_when_it_is_due(world: World) -> None:
+    """The tick sends its message within the look-ahead, once, delayed to the very moment."""
+    due = world.clock.now() + timedelta(days=1, seconds=7)
+    run = world.trigger(scheduled_time=due)
+    assert world.queue.depth() == 0
+    world.pass_time(86400 - 600, step=60)
+    assert world.queue.depth() == 0
+    for _ in range(8):
+        world.advance(60)
+        world.tick()
+    assert world.queue.depth() == 1
+    world.pass_time(300, step=1)
+    assert notes(world.get(run), "claimed") == [{"fence": 1}]
+    assert [entry.at for entry in world.get(run).journal if entry.what == "claimed"] == [due]
+
+
+def test_a_message_that_was_sent_is_not_sent_again_before_its_time(world: World) -> None:
+    """Nor is anything written."""
+    run = world.trigger(scheduled_time=world.clock.now() + timedelta(seconds=290))
+    for _ in range(4):
+        world.advance(60)
+        world.tick()
+    assert world.queue.depth() == 1
+    assert world.get(run).version == 1
+
+
+def test_a_long_wait_that_a_platform_asks_for_ends_in_time(world: World) -> None:
+    """Longer than a queue delays a message."""
+    run = world.trigger()
+    world.cloud.fail("submit", PlatformUnavailable("fake", "slow down", retry_after_seconds=1200))
+    world.drain()
+    assert world.queue.depth() == 0
+    due = world.get(run).due_at
+    world.pass_time(1210, step=1)
+    assert [entry.at for entry in world.get(run).journal if entry.what == "claimed"][1] - due < timedelta(seconds=1)
 
 
 def test_a_late_run_is_still_sent_again(world: World) -> None:
