@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from push_pools.cli.base import confirm, noun, opened
+from push_pools.cli.coming import Hours, show_coming
 from push_pools.cli.inputs import pairs, read_object
 from push_pools.cli.output import Format, Output, print_data, print_list, print_record, say, status_cell
 
@@ -121,6 +122,15 @@ def delete(ref: Ref, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do n
         confirm(f"Delete work pool {name!r}?", yes)
         delete_work_pool(home, name)
     say(f"Deleted work pool {name!r}.")
+
+
+@app.command()
+def preview(ref: Ref, hours: Hours = 1.0, output: Output = Format.TABLE) -> None:
+    """List the coming runs of a work pool: those planned, and those that its schedules will plan."""
+    from push_pools.cli.find import find_pool
+
+    with opened() as home:
+        show_coming(home, find_pool(home, ref), None, hours, output)
 
 
 @app.command()
