@@ -106,8 +106,13 @@ class RunStore(Protocol):
         """
         ...
 
-    def due(self, now: datetime, *, limit: int = 1000, shard: int | None = None) -> Sequence[FlowRun]:
-        """Return runs whose `wake_at` is at or before `now`, earliest first. A hint: it may lag."""
+    def due(
+        self, now: datetime, *, after: datetime | None = None, limit: int = 1000, shard: int | None = None
+    ) -> Sequence[FlowRun]:
+        """Return runs whose `wake_at` is at or before `now`, and later than `after`, earliest first.
+
+        A hint: it may lag.
+        """
         ...
 
     def active(self, platform: str, *, shard: int | None = None) -> Sequence[FlowRun]:

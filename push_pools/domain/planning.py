@@ -15,14 +15,17 @@ every kind of schedule. A stretch of time with one offset from UTC is a *span*; 
 from __future__ import annotations
 
 import hashlib
-import threading
 from bisect import bisect_left
+from calendar import monthrange
 from collections import deque
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from functools import lru_cache
-from itertools import islice
+from itertools import dropwhile, takewhile
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
+from push_pools.domain.durations import format_duration
+from push_pools.domain.pools import CatalogueRecord
+from push_pools.domain.runs import Phase
 from push_pools.domain.schedules import DEFAULT_ANCHOR, DstFold, DstGap, ScheduleFields, load_timezone, parse_rrule
 
 if TYPE_CHECKING:
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from dateutil.rrule import rrule
+
+    from push_pools.domain.deployments import Deployment
+    from push_pools.domain.runs import FlowRun
+    from push_pools.domain.schedules import Schedule
 
 CATCH_UP_CAP: Final = 1000
 """Most missed instants of a schedule that are made good at once: the newest ones."""
@@ -162,6 +169,78 @@ def _newest(
             return list(found)
         reach *= 4
     return ()
+
+
+class PlanMark(CatalogueRecord):
+    """How far planning has come: of the whole ledger, or of a part of it that was left behind.
+
+    The tick writes the mark `ledger`. A pool or queue that is paused, and a deployment that could not be planned,
+    has a mark of its own while that lasts, so that a tick writes few marks however many deployments there are.
+    """
+
+    name: str
+    """`ledger`, `pool/<name>`, `queue/<pool>/<name>` or `deployment/<id>`."""
+    until: datetime
+    """Instants up to this were planned, or given up by their catch-up policy."""
+    planned_at: datetime
+    """When the catalogue was read for it."""
+    reason: str = ""
+    """Why the part was left behind."""
+
+    @property
+    def key(self) -> str:
+        return self.name
+
+
+# -- at the claim --------------------------------------------------------------
+
+
+def why_skip(
+    run: FlowRun, deployment: Deployment | None, now: datetime, *, grace: timedelta = NOT_MISSED
+) -> str | None:
+    """Return why a run that was just claimed is not wanted any more, or `None` if it is.
+
+    Only runs that a schedule planned are judged, and only before their first attempt has begun: what was begun is
+    carried through. Whether a run is too late is judged by its first claim, and not at all if it waited for a slot:
+    a queue is there to wait in.
+    """
+    ref = run.schedule
+    if ref is None or run.attempt > 1 or run.phase is not Phase.CLAIMED:
+        return None
+    if deployment is None:
+        return f"the deployment {run.deployment!r} was deleted"
+    if deployment.is_paused:
+        return _paused("deployment", deployment.key, deployment.pause_note)
+    schedule = next((each for each in deployment.schedules if each.id == ref.id), None)
+    if schedule is None:
+        return "its schedule was removed"
+    if not schedule.active:
+        return _paused("schedule", schedule.describe(), schedule.pause_note)
+    fire = names(schedule, run.scheduled_time, deployment_id=deployment.id)
+    if fire is None:
+        at = run.scheduled_time.astimezone(load_timezone(schedule.timezone)).isoformat()
+        return f"its schedule was changed ({schedule.describe()}) and names {at} no more"
+    if run.slots or run.job is not None:
+        return None
+    return _too_late(schedule, fire, deployment.id, run.tried_since or now, grace)
+
+
+def _paused(kind: str, name: str, note: str) -> str:
+    return f"the {kind} {name} is paused" + (f": {note}" if note else "")
+
+
+def _too_late(schedule: Schedule, fire: FireTime, deployment_id: UUID, now: datetime, grace: timedelta) -> str | None:
+    late = now - fire.due
+    limit = schedule.catchup_seconds()
+    if late <= max(grace, timedelta(seconds=limit or 0)) or schedule.catchup == "all":
+        return None
+    missed = f"it is {format_duration(late // timedelta(seconds=1))} late"
+    if schedule.catchup != "latest":
+        return f"{missed}, and its schedule has catchup {schedule.catchup}"
+    newer = next(fire_times(schedule, fire.utc, until=now, deployment_id=deployment_id), None)
+    if newer is None or newer.due > now:
+        return None
+    return f"{missed}, and {newer.local.isoformat()} was due since; its schedule has catchup latest"
 
 
 # -- jitter --------------------------------------------------------------------
@@ -320,7 +399,7 @@ class _Span(NamedTuple):
     """The offset as a time zone."""
 
 
-_PROBE: Final = timedelta(hours=12)
+_PROBE: Final = timedelta(days=1)
 """No time zone changes its offset and changes it back within this time."""
 
 
@@ -433,36 +512,42 @@ class _Cron:
 
         rule = CronSim(expression, DEFAULT_ANCHOR)
         rule.day_and = rule.day_and or not day_or
-        self._matches, self._months = rule.match_day, rule.months
+        self._rule = rule
+        self._days: dict[tuple[int, int], tuple[int, ...]] = {}
         self._clock = tuple(
             timedelta(hours=hour, minutes=minute) for hour in sorted(rule.hours) for minute in sorted(rule.minutes)
         )
 
     def times(self, low: datetime, high: datetime) -> Iterator[datetime]:
-        day, last = low.date(), high.date()
-        midnight = time()
-        while day <= last:
-            if day.month not in self._months:
-                day = _next_month(day)
-                continue
-            if self._matches(day):
-                begin = datetime.combine(day, midnight)
-                if low <= begin and begin + _DAY <= high:
-                    for clock in self._clock:
-                        yield begin + clock
-                else:
-                    for clock in self._clock[bisect_left(self._clock, low - begin) :]:
-                        if begin + clock >= high:
-                            return
-                        yield begin + clock
-            day += _DAY
+        clock = self._clock
+        for day in self._matching_days(low.date(), high.date()):
+            begin = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - Local to the schedule's time zone.
+            if low <= begin and begin + _DAY <= high:
+                for moment in clock:
+                    yield begin + moment
+            else:
+                for moment in clock[bisect_left(clock, low - begin) : bisect_left(clock, high - begin)]:
+                    yield begin + moment
+
+    def _matching_days(self, first: date, last: date) -> Iterator[date]:
+        year, month = first.year, first.month
+        while (year, month) <= (last.year, last.month):
+            if month in self._rule.months:
+                for number in self._days_of(year, month):
+                    if first <= (day := date(year, month, number)) <= last:
+                        yield day
+            year, month = (year, month + 1) if month < 12 else (year + 1, 1)
+
+    def _days_of(self, year: int, month: int) -> tuple[int, ...]:
+        """Return the days of a month that match: the same for months of one length that begin on the same weekday."""
+        shape = monthrange(year, month)
+        if shape not in self._days:
+            days = range(1, shape[1] + 1)
+            self._days[shape] = tuple(day for day in days if self._rule.match_day(date(year, month, day)))
+        return self._days[shape]
 
 
 _cron = lru_cache(maxsize=4096)(_Cron)
-
-
-def _next_month(day: date) -> date:
-    return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
 # -- recurrence rules ----------------------------------------------------------
@@ -495,19 +580,13 @@ class _RuleSet:
 
 
 class _Counted:
-    """A rule with COUNT has to be counted from its beginning; what was counted is kept."""
+    """A rule with COUNT has to be counted from its beginning; the library keeps what it has counted."""
 
-    def __init__(self, rule: rrule) -> None:
-        self._iterator, self._known, self._lock = iter(rule), list[datetime](), threading.Lock()
-        self._is_over = False
+    def __init__(self, rule: Any) -> None:
+        self._rule: rrule = rule.replace(cache=True)
 
-    def times(self, low: datetime, high: datetime) -> Iterable[datetime]:
-        with self._lock:
-            while not self._is_over and (not self._known or self._known[-1] < high):
-                more = list(islice(self._iterator, 100))
-                self._known += more
-                self._is_over = not more
-            return self._known[bisect_left(self._known, low) : bisect_left(self._known, high)]
+    def times(self, low: datetime, high: datetime) -> Iterator[datetime]:
+        return takewhile(lambda moment: moment < high, dropwhile(lambda moment: moment < low, self._rule))
 
 
 class _Endless:

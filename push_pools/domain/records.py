@@ -45,8 +45,6 @@ class Timing:
     """After `call_until`, how long a call may still land."""
     look_ahead_seconds: float = 300.0
     """How far the tick plans ahead."""
-    longest_delay_seconds: float = 900.0
-    """The longest that a queue delays a message (SQS); the tick takes over what is further away."""
     tick_seconds: float = 60.0
     """How often the tick comes."""
     replay_seconds: float = 45 * 60.0

@@ -676,20 +676,6 @@ def late(run: FlowRun, moment: Moment) -> FlowRun:
     return run.evolve(state=state).noted(moment.now, "late", late_seconds=seconds)
 
 
-def told_ahead(run: FlowRun, moment: Moment, timing: Timing) -> FlowRun:
-    """Record that the message of a run that comes due within the look-ahead is sent, if nobody was told of it yet.
-
-    Whoever makes a run planned or ready sends its message at once, unless it is due later than a message waits.
-    """
-    if run.hints or run.claim is not None or not run.phase.is_submitting or run.wake_at != run.due_at:
-        return run
-    first = run.phase is Phase.PLANNED and run.attempt == 1
-    sent_within = timing.look_ahead_seconds if first else timing.longest_delay_seconds
-    if run.due_at - run.state.timestamp <= timedelta(seconds=sent_within):
-        return run
-    return run.evolve(hints=1)
-
-
 def hinted(run: FlowRun, now: datetime) -> FlowRun:
     """Record that a hint was sent again, and put the next one off by 2, 4, 8, at most 10 minutes."""
     minutes = min(2 ** (run.hints + 1), 10)

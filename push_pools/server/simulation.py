@@ -91,11 +91,15 @@ class Simulation:
         self._tick_at = self.clock.now()
 
     def _copy(self, home: App) -> None:
-        """Copy the catalogue as it would be if it had been made at the start: the past plans nothing."""
+        """Copy the catalogue as if it had been made at the start, so that nothing of before is caught up."""
         now = self.clock.now()
         for kind in KINDS:
             for record in home.store.list(kind):
                 self._store.put(record.model_copy(update={"version": 0, "created_at": now, "updated_at": now}))
+        for deployment in self._store.list(Deployment):
+            schedules = tuple(each.model_copy(update={"planned_from": None}) for each in deployment.schedules)
+            just_before = now - timedelta(microseconds=1)  # An instant at the very start counts.
+            self._store.put(deployment.model_copy(update={"schedules": schedules, "planned_from": just_before}))
         limited = (self._store.list(WorkPool), self._store.list(WorkQueue), self._store.list(Deployment))
         for records in limited:
             for each in records:
@@ -143,10 +147,10 @@ class Simulation:
 
     def _work(self) -> None:
         now = self.clock.now()
+        self._note_clock_changes()
         self._drain()
         if now >= self._tick_at:
             self._tick_at = now + timedelta(seconds=self.app.timing.tick_seconds)
-            self._note_clock_changes()
             tick(self.app)
             self._look()
             self._drain()

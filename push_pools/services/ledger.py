@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("push_pools")
 MAX_TRIES: Final = 20
 """How often a decision is made anew because somebody else wrote first."""
+MAX_DELAY_SECONDS: Final = 900.0
+"""The longest delay a queue keeps (SQS); the tick takes over what is further away."""
 
 
 def change(app: App, run: FlowRun, decide: Callable[[FlowRun], FlowRun]) -> FlowRun:
@@ -47,7 +49,7 @@ def send_hint(app: App, run: FlowRun) -> None:
 def send_hint_at(app: App, run: FlowRun, at: datetime) -> None:
     """Send the run's hint with a delay; what is beyond a queue's longest delay is left to the tick."""
     delay = (at - app.clock.now()).total_seconds() / app.clock.speed
-    if delay <= app.timing.longest_delay_seconds:
+    if delay <= MAX_DELAY_SECONDS:
         app.queue.send(hint(hint_type(run), run.id), delay_seconds=max(delay, 0.0))
 
 

@@ -31,6 +31,7 @@ from push_pools.domain.status import Part
 from push_pools.services.ask import asking
 from push_pools.services.chores import chores_of, do_chores, follow_up, watch_chore
 from push_pools.services.ledger import change, log, send_hint, send_hint_at
+from push_pools.services.plan import skip_reason
 from push_pools.services.render import policy_of, render_run
 from push_pools.services.status import beat
 from push_pools.services.stop import stop_run
@@ -98,6 +99,8 @@ class _Submission:
             return self._look_first()
         if why := self._why_give_up():
             return self._end(why)
+        if reason := skip_reason(self.app, self.run):
+            return self._end(State.of("Skipped", self.app.clock.now(), reason))
         return self._prepare_and_call()
 
     # -- a call is open

@@ -69,9 +69,15 @@ class MemoryStore:
             self._runs[before.id] = written
         return written
 
-    def due(self, now: datetime, *, limit: int = 1000, shard: int | None = None) -> Sequence[FlowRun]:
+    def due(
+        self, now: datetime, *, after: datetime | None = None, limit: int = 1000, shard: int | None = None
+    ) -> Sequence[FlowRun]:
         del shard
-        found = [run for run in self._all() if run.wake_at is not None and run.wake_at <= now]
+        found = [
+            run
+            for run in self._all()
+            if run.wake_at is not None and run.wake_at <= now and (after is None or run.wake_at > after)
+        ]
         return sorted(found, key=lambda run: run.wake_at or now)[:limit]
 
     def active(self, platform: str, *, shard: int | None = None) -> Sequence[FlowRun]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -115,9 +116,13 @@ class SqliteStore:
         if not rows or rows[0][0] != written.model_dump_json():
             raise VersionConflict(f"flow run {written.id} was changed meanwhile")
 
-    def due(self, now: datetime, *, limit: int = 1000, shard: int | None = None) -> Sequence[FlowRun]:
+    def due(
+        self, now: datetime, *, after: datetime | None = None, limit: int = 1000, shard: int | None = None
+    ) -> Sequence[FlowRun]:
         del shard  # One file is one shard.
-        return self._select("WHERE wake_at <= ? ORDER BY wake_at LIMIT ?", (now.timestamp(), limit))
+        low = after.timestamp() if after else -math.inf
+        tail = "WHERE wake_at <= ? AND wake_at > ? ORDER BY wake_at LIMIT ?"
+        return self._select(tail, (now.timestamp(), low, limit))
 
     def active(self, platform: str, *, shard: int | None = None) -> Sequence[FlowRun]:
         del shard

@@ -65,6 +65,44 @@ def start(home: Path, *words: str, stdout: int, stderr: int) -> subprocess.Popen
     )
 
 
+WEEKEND = """\
+work_pools: [{name: local, type: process}]
+deployments:
+  - name: nightly
+    flow_name: report
+    command: "exit 1"
+    work_pool: {name: local}
+    schedules: [{cron: "30 2 * * *", timezone: Europe/Vienna}]
+"""
+
+
+def test_a_weekend_in_which_clocks_change(cli: Cli) -> None:
+    """Every decision with its moment, in UTC and in the schedule's zone; the home is left alone."""
+    cli.ok("deploy", "-", stdin=WEEKEND)
+    process = start(cli.home, *AT, "--speed", "36000", "--for", "2d", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+    lines = out.splitlines()
+    assert "JOBS ARE SIMULATED: nothing runs anywhere" in out
+    assert "  report/nightly: cron '30 2 * * *' Europe/Vienna" in lines
+    decisions = [line for line in lines if line.startswith("2027-03-2")]
+    put = next(line for line in decisions if "put into the ledger" in line)
+    assert put.startswith("2027-03-28 01:25:00Z  Sun 03:25:00 +0200 Europe/Vienna  nightly-")
+    assert "(shifted from 02:30" in put
+    assert any("clocks in Europe/Vienna go forward by 60 minutes" in line for line in decisions)
+    told = [line for line in decisions if put.split("  ")[2] in line]
+    for moment, what in (
+        ("01:30:00Z", "claimed"), ("01:30:00Z", "intent"), ("01:30:00Z", "submitted"),
+        ("01:30:00Z", "observed running"), ("01:31:00Z", "observed succeeded"), ("01:31:00Z", "decided: Completed"),
+    ):  # fmt: skip
+        assert [line for line in told if moment in line and what in line], (moment, what)
+    assert decisions == sorted(decisions, key=lambda line: line[:20])
+    assert lines[-1].startswith("Simulated 2 d in ")
+    assert lines[-1].endswith("Runs: 2 Completed.")
+    assert cli.read("flow-run", "ls") == []
+    assert not (cli.home / "jobs").exists()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_stops_when_it_is_told(deployed: Cli, number: signal.Signals) -> None:
     """With the sum of what was seen, and exit 0."""

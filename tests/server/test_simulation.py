@@ -129,6 +129,61 @@ def test_the_clock_changes_of_the_schedules_zones_are_told(world: World) -> None
     assert "forward by 60 minutes, from UTC+01:00 to UTC+02:00" in show.told[-1].text
 
 
+def scheduled(world: World, **fields: Any) -> Show:
+    schedule = Schedule(id="s", **fields)
+    world.deployment = world.store.put(world.deployment.model_copy(update={"schedules": (schedule,)}))
+    return Show(world)
+
+
+def test_an_hour_that_does_not_exist_is_shifted_with_its_note(world: World) -> None:
+    """And planned, claimed and over at its moments; the day after is as ever."""
+    show = scheduled(world, cron="30 2 * * *", timezone="Europe/Vienna")
+    show.advance(2 * 86400)
+    first, second = sorted(show.simulation.runs(), key=lambda run: run.scheduled_time)
+    assert [run.scheduled_time.isoformat() for run in (first, second)] == [
+        "2027-03-28T01:30:00+00:00", "2027-03-29T00:30:00+00:00"
+    ]  # fmt: skip
+    assert show.of(first)[0] == (85 * 60.0, "put")
+    assert show.of(first)[1] == (90 * 60.0, "claimed")
+    assert show.of(first)[-1] == (91 * 60.0, "finished")
+    puts = [each for each in show.told if each.what == "put"]
+    assert [each.timezone for each in puts] == ["Europe/Vienna"] * 2
+    assert "(shifted from 02:30" in puts[0].text
+    assert "shifted" not in puts[1].text
+    changed = next(n for n, each in enumerate(show.told) if each.what == "clock change")
+    assert show.told[changed].at == START + timedelta(hours=1)
+
+
+def test_an_hour_that_comes_twice_runs_once(world: World) -> None:
+    """By default; the autumn of the same year, from a year before it."""
+    world.clock.advance((datetime(2020, 1, 1, tzinfo=UTC) - world.clock.now()).total_seconds())
+    schedule = Schedule(id="s", cron="30 2 * * *", timezone="Europe/Vienna")
+    world.store.put(world.deployment.model_copy(update={"schedules": (schedule,)}))
+    told: list[Decision] = []
+    simulation = Simulation(world.app, start=datetime(2027, 10, 30, 22, tzinfo=UTC), tell=told.append)
+    simulation.advance(datetime(2027, 10, 31, 22, tzinfo=UTC))
+    assert [run.scheduled_time.isoformat() for run in simulation.runs()] == ["2027-10-31T00:30:00+00:00"]
+    assert "go back by 60 minutes" in next(each.text for each in told if each.what == "clock change")
+
+
+def test_an_instant_at_the_very_start_counts_and_nothing_before(world: World) -> None:
+    """Whenever the deployment was made, and whatever was missed since."""
+    show = scheduled(world, interval=3600.0, catchup="all")
+    show.advance(3600)
+    runs = sorted(run.scheduled_time for run in show.simulation.runs())
+    assert runs == [START, START + timedelta(hours=1)]
+
+
+def test_a_run_of_a_schedule_is_never_late(world: World) -> None:
+    """A whole day of a run every minute: each is claimed in its very second."""
+    show = scheduled(world, cron="* * * * *")
+    show.advance(86400)
+    claims = [each for each in show.told if each.what == "claimed"]
+    assert len(claims) == 1441
+    assert all(each.run is not None and each.at == each.run.scheduled_time for each in claims)
+    assert not [each for each in show.told if each.what == "late"]
+
+
 def test_it_is_idle_when_nothing_is_due_or_active(world: World) -> None:
     show = Show(world)
     show.advance(1)
