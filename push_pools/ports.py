@@ -106,8 +106,13 @@ class RunStore(Protocol):
         """
         ...
 
-    def due(self, now: datetime, *, limit: int = 1000, shard: int | None = None) -> Sequence[FlowRun]:
-        """Return runs whose `wake_at` is at or before `now`, earliest first. A hint: it may lag."""
+    def due(
+        self, now: datetime, *, after: datetime | None = None, limit: int = 1000, shard: int | None = None
+    ) -> Sequence[FlowRun]:
+        """Return runs whose `wake_at` is at or before `now`, and later than `after`, earliest first.
+
+        A hint: it may lag.
+        """
         ...
 
     def active(self, platform: str, *, shard: int | None = None) -> Sequence[FlowRun]:
@@ -132,6 +137,14 @@ class RunStore(Protocol):
 
     def runs(self, where: RunFilter, *, limit: int = 200, cursor: str | None = None) -> RunPage:
         """Return runs newest first (by scheduled time, then id)."""
+        ...
+
+    def purge(self, before: datetime, *, limit: int) -> int:
+        """Remove runs that are settled, and whose `end_time` and `scheduled_time` are before; return how many.
+
+        At most `limit`, the ones scheduled first before others. A store that forgets by itself, by a time that it
+        writes beside a settled run (DynamoDB), has nothing to do. A write to a run that is gone is a `VersionConflict`.
+        """
         ...
 
     def count_by_phase(self) -> Mapping[Phase, int]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from push_pools.domain.status import PoolStatus
+
 
 class Format(StrEnum):
     """How a command prints what it read."""
@@ -86,6 +88,15 @@ def time_text(moment: datetime) -> str:
 def state_cell(type_: str, name: str) -> Styled:
     """Return a state's name in its colour."""
     return Styled(name, STATE_STYLES.get(type_, ""))
+
+
+STATUS_STYLES = {"READY": "green", "NOT_READY": "bold red", "PAUSED": "yellow"}
+
+
+def status_cell(status: PoolStatus) -> Styled:
+    """Return a pool's status in its colour, with the reason."""
+    reason = f": {status.reason}" if status.reason else ""
+    return Styled(f"{status.state}{reason}", STATUS_STYLES[status.state])
 
 
 def print_data(data: Any, format_: Format) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from push_pools.domain.deployments import Deployment
 from push_pools.domain.errors import AlreadyExists, InUse, InvalidInput, NotAllowed, NotFound, VersionConflict
-from push_pools.domain.events import Admit, Tick
+from push_pools.domain.events import Admit
 from push_pools.domain.job_variables import (
     expand_dotted,
     template_defaults,
@@ -24,9 +24,11 @@ from push_pools.domain.templates import copy_json
 from push_pools.domain.values import MOST_LIMIT, MOST_PRIORITY
 from push_pools.ports import RunFilter
 from push_pools.services.records import KEEP, Keep, add_record, change_record, checked_name, remove_record
+from push_pools.services.status import forget_beats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from push_pools.domain.runs import FlowRun
     from push_pools.ports import App
@@ -229,6 +231,7 @@ def remove_pool_parts(app: App, pool: WorkPool) -> None:
     for queue in list_work_queues(app, pool.name):
         _remove_queue(app, queue)
     _drop_limit(app, pool)
+    forget_beats(app, pool.name)
 
 
 def pool_users(app: App, name: str, deployments: Iterable[Deployment]) -> Iterator[str]:
@@ -434,7 +437,7 @@ def pause_deployment(app: App, ref: str, *, note: str = "", managed_by: str | No
 
 
 def resume_deployment(app: App, ref: str, *, managed_by: str | None = None) -> Deployment:
-    """Take and plan runs of a deployment again.
+    """Take and plan runs of a deployment again, from now on: what was due while it was paused is not made good.
 
     Raises:
         NotFound: There is no such deployment.
@@ -448,11 +451,16 @@ def _pause(app: App, ref: str, changes: dict[str, Any], managed_by: str | None) 
         app,
         "deployment",
         lambda: find_deployment(app, ref),
-        lambda before: before.model_copy(update=changes),
+        lambda before: before.model_copy(update={**changes, **resumed_at(before, app.clock.now(), **changes)}),
         managed_by=managed_by,
     )
-    ask_to_plan(app, "resume", [deployment])
+    ask_to_plan(app, [deployment])
     return deployment
+
+
+def resumed_at(before: Deployment | None, now: datetime, *, is_paused: bool | None = None, **_: Any) -> dict[str, Any]:
+    """Return from when on a deployment is planned if this resumes it."""
+    return {"planned_from": now} if before is not None and before.is_paused and is_paused is False else {}
 
 
 def set_job_variables(app: App, ref: str, values: Mapping[str, Any], *, managed_by: str | None = None) -> Deployment:
@@ -485,10 +493,12 @@ def delete_deployment(app: App, ref: str, *, managed_by: str | None = None) -> N
     _drop_limit(app, deployment)
 
 
-def ask_to_plan(app: App, reason: str, deployments: Iterable[Deployment]) -> None:
-    """Ask for schedules to be planned at once, if there are any; else the next tick does it."""
-    if any(schedule.active for each in deployments if not each.is_paused for schedule in each.schedules):
-        app.queue.send(Tick(reason=reason).to_json())
+def ask_to_plan(app: App, deployments: Iterable[Deployment]) -> None:
+    """Plan deployments that were written just now. What fails, or is cut short here, the next tick makes good."""
+    from push_pools.services.plan import plan_deployment  # It puts runs, for which it looks into the catalogue.
+
+    for deployment in deployments:
+        plan_deployment(app, deployment)
 
 
 # -- variables -----------------------------------------------------------------

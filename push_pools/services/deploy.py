@@ -32,6 +32,7 @@ from push_pools.services.catalogue import (
     pool_users,
     queue_users,
     remove_pool_parts,
+    resumed_at,
     scope_of,
     sync_limit,
 )
@@ -39,6 +40,7 @@ from push_pools.services.records import MAX_TRIES, check_owner
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
+    from datetime import datetime
 
     from push_pools.ports import App
 
@@ -230,14 +232,16 @@ class _Planner:
             "work_pool": spec.work_pool.name,
             "work_queue": spec.work_pool.work_queue_name,
             "job_variables": spec.work_pool.job_variables,
-            "schedules": match_schedules(spec.schedules, before.schedules if before else (), lambda: uuid4().hex),
+            "schedules": match_schedules(
+                spec.schedules, before.schedules if before else (), lambda: uuid4().hex, self.now
+            ),
             "retries": spec.retries.policy(),
             "concurrency_limit": spec.concurrency_limit,
             "start_timeout_seconds": spec.start_timeout_seconds,
             "timeout_seconds": spec.timeout_seconds,
             "max_wait_seconds": spec.max_wait_seconds,
             "tags": spec.tags,
-            **_paused(spec, before),
+            **_paused(spec, before, self.now),
         }
         fresh = {"id": uuid4(), "name": spec.name, "flow_name": spec.flow_name or spec.name}
         self._put("deployment", Deployment, before, fresh, fields)
@@ -351,11 +355,12 @@ def owner_of(record: Target) -> str | None:
     return record.deployed_from
 
 
-def _paused(spec: DeploymentSpec, before: Deployment | None) -> dict[str, Any]:
+def _paused(spec: DeploymentSpec, before: Deployment | None, now: datetime) -> dict[str, Any]:
     if spec.is_paused is None:
         return {}
     note = before.pause_note if before and spec.is_paused else ""
-    return {"is_paused": spec.is_paused, "pause_note": note}
+    resumed = resumed_at(before, now, is_paused=spec.is_paused)
+    return {"is_paused": spec.is_paused, "pause_note": note, **resumed}
 
 
 def _fields(record: Target) -> dict[str, Any]:
@@ -382,7 +387,7 @@ _PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 # -- showing what changes ------------------------------------------------------
 
-_NOT_SHOWN: Final = frozenset({"id", "version", "created_at", "updated_at"})
+_NOT_SHOWN: Final = frozenset({"id", "version", "created_at", "updated_at", "planned_from"})
 _SECRET_NAME = re.compile(r"passw|secret|token|api_?key|private_?key", re.IGNORECASE)
 _MISSING: Final = object()
 
@@ -400,7 +405,7 @@ def _diff(before: Target, after: Target) -> tuple[FieldChange, ...]:
 def _dumped(record: Target) -> dict[str, Any]:
     dumped = record.model_dump(mode="json")
     if isinstance(record, Deployment):
-        hidden = {"id", "version"}
+        hidden = {"id", "version", "planned_from"}
         dumped["schedules"] = [
             each.model_dump(mode="json", exclude_defaults=True, exclude=hidden) for each in record.schedules
         ]
@@ -503,7 +508,7 @@ def _after(app: App, changes: Iterable[Change]) -> None:
         elif change.before is not None:
             app.store.set_limit(scope_of(change.before), None)
     changed = [change.after for change in changes if change.action in (Action.CREATE, Action.UPDATE)]
-    ask_to_plan(app, "deploy", (record for record in changed if isinstance(record, Deployment)))
+    ask_to_plan(app, (record for record in changed if isinstance(record, Deployment)))
 
 
 # -- one thing at a time -------------------------------------------------------

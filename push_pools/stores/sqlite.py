@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
@@ -128,9 +129,13 @@ class SqliteStore:
         if not rows or rows[0][0] != written.model_dump_json():
             raise VersionConflict(f"flow run {written.id} was changed meanwhile")
 
-    def due(self, now: datetime, *, limit: int = 1000, shard: int | None = None) -> Sequence[FlowRun]:
+    def due(
+        self, now: datetime, *, after: datetime | None = None, limit: int = 1000, shard: int | None = None
+    ) -> Sequence[FlowRun]:
         del shard  # One file is one shard.
-        return self._select("WHERE wake_at <= ? ORDER BY wake_at LIMIT ?", (now.timestamp(), limit))
+        low = after.timestamp() if after else -math.inf
+        tail = "WHERE wake_at <= ? AND wake_at > ? ORDER BY wake_at LIMIT ?"
+        return self._select(tail, (now.timestamp(), low, limit))
 
     def active(self, platform: str, *, shard: int | None = None) -> Sequence[FlowRun]:
         del shard
@@ -169,6 +174,19 @@ class SqliteStore:
         page = tuple(found[:limit])
         more = len(found) > limit
         return RunPage(page, f"{page[-1].scheduled_time.timestamp()!r}|{page[-1].id}" if more else None)
+
+    def purge(self, before: datetime, *, limit: int) -> int:
+        # The index of newest runs ends with the oldest, so that nothing is read while there is no history.
+        old = (
+            "SELECT id FROM runs WHERE scheduled_time < ?1 AND phase = 'settled' "
+            "AND CAST(strftime('%s', json_extract(body, '$.end_time')) AS REAL) < ?1 "
+            "ORDER BY scheduled_time, id LIMIT ?2"
+        )
+        sql = f"DELETE FROM runs WHERE id IN ({old}) RETURNING id"  # noqa: S608 - constant text
+        rows = self._file.execute(sql, (before.timestamp(), limit))
+        for (run_id,) in rows:
+            self._runs.drop(UUID(run_id))
+        return len(rows)
 
     def count_by_phase(self) -> Mapping[Phase, int]:
         rows = self._file.execute("SELECT phase, count(*) FROM runs GROUP BY phase")
@@ -264,6 +282,10 @@ class _KeptRuns:
     def get(self, run_id: UUID, version: int) -> FlowRun | None:
         kept = self._runs.get(run_id)
         return kept[0] if kept is not None and kept[1] == version else None
+
+    def drop(self, run_id: UUID) -> None:
+        with self._lock:
+            self._runs.pop(run_id, None)
 
     def keep(self, run: FlowRun, version: int) -> None:
         with self._lock:

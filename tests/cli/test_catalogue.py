@@ -314,3 +314,16 @@ def test_whoever_sits_at_a_terminal_is_asked_before_something_is_deleted(pooled:
     assert len(pooled.read("work-pool", "ls")) == 1
     assert "Deleted" in delete("", "--yes")
     assert pooled.read("work-pool", "ls") == []
+
+
+def test_pools_show_whether_they_are_ready(deployed: Cli) -> None:
+    """NOT_READY until something ticks, READY while it does, and the reason in words."""
+    (pool,) = deployed.read("work-pool", "ls")
+    assert pool["status"] == "NOT_READY"
+    assert "never ticked" in pool["status_reason"]
+    deployed.ok("serve", "--until-idle", "--for", "30s")
+    shown = deployed.read("work-pool", "inspect", "local")
+    assert (shown["status"], shown["status_reason"]) == ("READY", "")
+    assert shown["last_tick"] is not None
+    assert shown["last_submit"] is None
+    assert "READY" in deployed.ok("work-pool", "ls").out

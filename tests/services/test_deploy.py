@@ -199,10 +199,9 @@ def test_a_pool_may_be_there_already(app: App) -> None:
     assert catalogue.find_deployment(app, "a").work_pool == "shared"
 
 
-def test_planning_and_admitting_are_asked_for_once(app: App) -> None:
+def test_admitting_is_asked_for_once(app: App) -> None:
     deploy(app)
     kinds = [json.loads(body)["type"] for body in sent(app)]
-    assert kinds.count("tick") == 1
     assert kinds.count("admit") == 3
     deploy(app, TEXT.replace("concurrency_limit: 10", "concurrency_limit: 11"))
     assert [json.loads(body)["type"] for body in sent(app)] == ["admit"]

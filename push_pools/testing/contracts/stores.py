@@ -246,6 +246,41 @@ class StoreContract:
         assert ids(RunFilter(since=START + timedelta(minutes=1))) == {two.id}
         assert ids(RunFilter(id_prefix=str(three.id)[:13])) == {three.id}
 
+    # -- history
+
+    def test_old_settled_runs_are_purged_in_batches(self, store: Store) -> None:
+        """Those scheduled first go first; what is not settled, ended lately, or is scheduled later stays."""
+        day = timedelta(days=1)
+
+        def ended(scheduled: timedelta, end: timedelta, phase: Phase = Phase.SETTLED) -> FlowRun:
+            return store.put_run(
+                a_run(scheduled_time=START + scheduled, end_time=START + end, phase=phase, wake_at=None)
+            )
+
+        old = [ended(n * day, n * day) for n in range(3)]
+        kept = [
+            ended(1 * day, 20 * day),
+            ended(30 * day, 1 * day),
+            ended(1 * day, 1 * day, Phase.ENDED),
+            store.put_run(a_run()),
+        ]
+        before = START + 10 * day
+        assert store.purge(START, limit=10) == 0
+        assert store.purge(before, limit=2) == 2
+        with pytest.raises(NotFound):
+            store.get_run(old[0].id)
+        assert store.get_run(old[2].id) == old[2]
+        assert store.purge(before, limit=2) == 1
+        assert store.purge(before, limit=2) == 0
+        assert {run.id for run in store.runs(RunFilter()).runs} == {run.id for run in kept}
+
+    def test_a_write_to_a_run_that_is_gone_is_a_conflict(self, store: Store) -> None:
+        """It was purged since it was read."""
+        run = store.put_run(a_run(phase=Phase.SETTLED, end_time=START, wake_at=None))
+        assert store.purge(START + timedelta(days=1), limit=1) == 1
+        with pytest.raises(VersionConflict):
+            store.save(run, run.evolve(name="again"))
+
     # -- memo and catalogue
 
     def test_the_first_memo_wins(self, store: Store) -> None:
