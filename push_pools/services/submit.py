@@ -27,6 +27,7 @@ from push_pools.domain.errors import (
 from push_pools.domain.failures import explain_error
 from push_pools.domain.runs import Phase
 from push_pools.domain.states import Failure, FailureClass, State
+from push_pools.services.admit import is_limited, park_run
 from push_pools.services.chores import chores_of, do_chores, follow_up, watch_chore
 from push_pools.services.ledger import change, log, send_hint, send_hint_at
 from push_pools.services.render import policy_of, render_run
@@ -58,9 +59,17 @@ def submit_run(run_id: UUID, app: App, invocation: Invocation, *, known: FlowRun
         run = _claim(run, app, invocation)
     except NotDue as early:
         return send_hint_at(app, run, early.due_at)
-    except (RunClaimed, RunAlreadySubmitted, RunLimited):
+    except RunLimited:
+        park_run(run, app)
+        return None
+    except (RunClaimed, RunAlreadySubmitted):
         return None  # Somebody has it, or it is done; `wake_at` guards the rest.
     try:
+        # Asked again after the claim, which a new limit counts: one of the two always sees the other.
+        if run.phase is Phase.CLAIMED and is_limited(run, app):
+            run = park_run(run, app, fence=run.fence)
+            if run.phase is not Phase.CLAIMED:
+                return None
         _Submission(run, app).go_on()
     except ClaimLost:
         log.info("claim_lost", extra={"flow_run_id": str(run_id)})
@@ -71,7 +80,12 @@ def _claim(run: FlowRun, app: App, invocation: Invocation) -> FlowRun:
     left = (invocation.deadline - app.real_clock.now()).total_seconds()
     if left < app.timing.call_seconds + app.timing.spare_seconds:
         raise OutOfTime(f"{left:.0f} s are left of this invocation")
-    return change(app, run, lambda r: transitions.claim(r, invocation.owner, app.moment(), app.timing))
+
+    def claim(run: FlowRun) -> FlowRun:
+        limited = run.phase in (Phase.PLANNED, Phase.READY) and is_limited(run, app)
+        return transitions.claim(run, invocation.owner, app.moment(), app.timing, limited=limited)
+
+    return change(app, run, claim)
 
 
 class _Submission:
