@@ -190,8 +190,8 @@ def event_to_exit() -> Iterator[Row]:
     with home() as opened, served(opened):
         save = opened.app.store.save
 
-        def save_and_tell(before: FlowRun, after: FlowRun) -> FlowRun:
-            saved = save(before, after)
+        def save_and_tell(before: FlowRun, after: FlowRun, *, counting: bool = False) -> FlowRun:
+            saved = save(before, after, counting=counting)
             if saved.phase is Phase.SETTLED:
                 recorded.put(time.perf_counter())
             return saved

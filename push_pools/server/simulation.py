@@ -19,9 +19,9 @@ from push_pools.domain.planning import names
 from push_pools.domain.pools import BlockDocument, Variable, WorkPool, WorkQueue
 from push_pools.ports import App, Invocation
 from push_pools.queues.memory import MemoryQueue
-from push_pools.services.catalogue import sync_limit
 from push_pools.services.explain import entry_text
 from push_pools.services.handle import handle_message
+from push_pools.services.limits import sync_limit
 from push_pools.services.runs import is_idle
 from push_pools.services.sweep import sweep
 from push_pools.services.tick import tick
@@ -235,8 +235,8 @@ class _ToldStore(MemoryStore):
         self._tell_of(stored)
         return stored
 
-    def save(self, before: FlowRun, after: FlowRun) -> FlowRun:
-        written = super().save(before, after)
+    def save(self, before: FlowRun, after: FlowRun, *, counting: bool = False) -> FlowRun:
+        written = super().save(before, after, counting=counting)
         self._tell_of(written)
         return written
 

@@ -22,6 +22,7 @@ from push_pools.domain.errors import (
     VersionConflict,
 )
 from push_pools.domain.job_variables import is_marked_secret, validate_job_variables
+from push_pools.domain.lanes import with_epoch
 from push_pools.domain.pools import WorkPool, WorkQueue
 from push_pools.domain.problems import Path, Problem, format_path, nearest
 from push_pools.domain.schedules import match_schedules
@@ -33,9 +34,8 @@ from push_pools.services.catalogue import (
     queue_users,
     remove_pool_parts,
     resumed_at,
-    scope_of,
-    sync_limit,
 )
+from push_pools.services.limits import sync_limit
 from push_pools.services.records import MAX_TRIES, check_owner
 
 if TYPE_CHECKING:
@@ -339,7 +339,7 @@ class _Planner:
         if after == before:
             self.changes.append(Change(kind, before.key, Action.UNCHANGED, before=before, after=before))
             return before
-        after = after.model_copy(update={"updated_at": self.now})
+        after = with_epoch(before, after.model_copy(update={"updated_at": self.now}))
         self.changes.append(Change(kind, after.key, Action.UPDATE, _diff(before, after), before, after))
         return after
 
@@ -387,7 +387,7 @@ _PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 # -- showing what changes ------------------------------------------------------
 
-_NOT_SHOWN: Final = frozenset({"id", "version", "created_at", "updated_at", "planned_from"})
+_NOT_SHOWN: Final = frozenset({"id", "version", "limit_epoch", "created_at", "updated_at", "planned_from"})
 _SECRET_NAME = re.compile(r"passw|secret|token|api_?key|private_?key", re.IGNORECASE)
 _MISSING: Final = object()
 
@@ -506,7 +506,7 @@ def _after(app: App, changes: Iterable[Change]) -> None:
         elif isinstance(change.before, WorkPool):
             remove_pool_parts(app, change.before)
         elif change.before is not None:
-            app.store.set_limit(scope_of(change.before), None)
+            sync_limit(app, change.before)
     changed = [change.after for change in changes if change.action in (Action.CREATE, Action.UPDATE)]
     ask_to_plan(app, (record for record in changed if isinstance(record, Deployment)))
 

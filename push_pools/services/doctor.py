@@ -10,14 +10,15 @@ from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from push_pools.domain import lanes
 from push_pools.domain.deployments import Deployment
 from push_pools.domain.errors import PushPoolsError
 from push_pools.domain.findings import Finding, Level, ok, red, warn
-from push_pools.domain.pools import BlockDocument, WorkPool, WorkQueue
+from push_pools.domain.pools import BlockDocument, WorkPool
 from push_pools.domain.runs import ChoreKind
 from push_pools.domain.status import TICK_STALE, Beat, Part
 from push_pools.ports import RunFilter
-from push_pools.services.catalogue import scope_of
+from push_pools.services.admit import lane_of
 from push_pools.services.ledger import log
 from push_pools.services.status import age_text, last_beat, pool_problem, tick_problem
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from push_pools.domain.lanes import Lane
     from push_pools.domain.runs import FlowRun
-    from push_pools.ports import App, DeadLetter
+    from push_pools.ports import App, DeadLetter, Limit
 
     Check = Callable[["Patient"], Iterable[Finding]]
 
@@ -171,27 +173,24 @@ def _in_vain(patient: Patient) -> Iterator[Finding]:
 
 
 def _beside_a_free_slot(patient: Patient) -> Iterator[Finding]:
-    store, now = patient.app.store, patient.app.clock.now()
-    idle = []
-    for run in patient.waiting:
-        owners = [store.get(WorkPool, run.work_pool), store.get(WorkQueue, f"{run.work_pool}/{run.work_queue}")]
-        held = any(owner is not None and owner.is_paused for owner in owners)
-        deployment = store.find(Deployment, run.deployment_id) if run.deployment_id else None
-        scopes = [scope_of(owner) for owner in (*owners, deployment) if owner is not None]
-        if run.schedule is not None and run.schedule.overlap != "allow" and run.deployment_id is not None:
-            scopes.append(f"DEP#{run.deployment_id}#OVERLAP")
-        if not held and now - run.state.timestamp > WAIT_GRACE and all(_is_free(patient.app, s) for s in scopes):
-            idle.append(run)
+    now = patient.app.clock.now()
+    idle = [
+        run
+        for run in patient.waiting
+        if now - run.state.timestamp > WAIT_GRACE and _might_go_on(run, lane_of(run, patient.app), patient.app)
+    ]
     if idle:
         found = f"{_runs(idle)} wait for a slot, and there is one"
         yield red("stuck runs", found, "start `push-pools serve`: its tick gives free slots; if it runs, see its log")
 
 
-def _is_free(app: App, scope: str) -> bool:
-    limit, holders = app.store.slots(scope)
-    if scope.endswith("#OVERLAP"):
-        limit = 1
-    return limit is None or len(holders) < limit
+def _might_go_on(run: FlowRun, lane: Lane, app: App) -> bool:
+    missing = [scope for scope in lanes.scopes(run, lane) if scope not in run.slots]
+    return lanes.pause_of(lane) is None and all(_is_free(app.store.limit_of(scope)) for scope in missing)
+
+
+def _is_free(limit: Limit) -> bool:
+    return not limit.is_full and not (lanes.is_overlap(limit.scope) and limit.taken)
 
 
 def _unseen(patient: Patient) -> Iterator[Finding]:

@@ -43,10 +43,11 @@ def put_first(run: FlowRun, app: App) -> FlowRun:
     return stored
 
 
-def change(app: App, run: FlowRun, decide: Callable[[FlowRun], FlowRun]) -> FlowRun:
+def change(app: App, run: FlowRun, decide: Callable[[FlowRun], FlowRun], *, counting: bool = False) -> FlowRun:
     """Write what `decide` makes of the run; a decision that changes nothing writes nothing.
 
     Raises:
+        ScopeFull: The decision takes a slot that is not free; `counting` takes it all the same.
         StoreUnavailable: The ledger cannot be written, or others always wrote first.
     """
     for _ in range(MAX_TRIES):
@@ -54,7 +55,7 @@ def change(app: App, run: FlowRun, decide: Callable[[FlowRun], FlowRun]) -> Flow
         if after is run:
             return run
         try:
-            return app.store.save(run, after)
+            return app.store.save(run, after, counting=counting) if counting else app.store.save(run, after)
         except VersionConflict:
             run = app.store.get_run(run.id)
     raise StoreUnavailable(f"flow run {run.id} is written to by too many at once")

@@ -1,4 +1,4 @@
-"""The tick: it plans what schedules name, sends again what nobody has looked at, and lets go of old history."""
+"""The tick: it plans, sends again what nobody has looked at, has waiting runs admitted, and lets go of old history."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from push_pools.domain.errors import StoreUnavailable
 from push_pools.domain.runs import HISTORY
 from push_pools.domain.status import Part
 from push_pools.services.ledger import change, log, send_hint_at
+from push_pools.services.limits import ask_to_admit
 from push_pools.services.plan import plan_all
 from push_pools.services.status import beat
 
@@ -45,6 +46,7 @@ def tick(app: App) -> int:
         except StoreUnavailable as error:
             log.warning("hint_failed", extra={"flow_run_id": str(run.id), "reason": str(error)})
     plan_all(app)
+    _admit(app)
     app.store.purge(now - HISTORY, limit=PURGE_BATCH)
     beat(app, Part.TICK)
     return overdue
@@ -55,3 +57,12 @@ def _looked_at(run: FlowRun, *, wake_at: datetime | None, moment: Moment, hint: 
         return run  # Somebody was here.
     run = transitions.late(run, moment)
     return transitions.hinted(run, moment.now) if hint else run
+
+
+def _admit(app: App) -> None:
+    """Have every pool looked at in which somebody waits: the message that should have done so may be lost."""
+    for pool in sorted(app.store.waiting_pools()):
+        try:
+            ask_to_admit(app, pool)
+        except StoreUnavailable as error:
+            log.warning("admit_not_asked", extra={"work_pool": pool, "reason": str(error)})

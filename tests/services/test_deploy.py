@@ -30,7 +30,7 @@ from .catalogue_app import make_app, put_run, sent
 
 if TYPE_CHECKING:
     from push_pools.domain.pools import CatalogueRecord
-    from push_pools.ports import App, RecordT
+    from push_pools.ports import App, Limit, RecordT
 
 FILE = "push-pools.yaml"
 CANARY = "canary-77aa"
@@ -467,9 +467,9 @@ class CutShort(MemoryStore):
         self._count()
         super().delete(record)
 
-    def set_limit(self, scope: str, limit: int | None) -> None:
+    def put_limit(self, limit: Limit) -> Limit:
         self._count()
-        super().set_limit(scope, limit)
+        return super().put_limit(limit)
 
 
 def final(app: App) -> list[dict[str, Any]]:

@@ -15,7 +15,9 @@ from push_pools.domain.pools import BlockDocument, WorkPool, WorkQueue
 from push_pools.domain.runs import FlowRun, Phase
 from push_pools.domain.schedules import Schedule
 from push_pools.domain.states import State
+from push_pools.services.admit import admit
 from push_pools.services.doctor import CHECKS, Patient, examine, is_red
+from push_pools.services.limits import sync_limit
 from push_pools.services.stop import cancel_run
 from tests.world import World
 
@@ -150,7 +152,8 @@ def test_a_run_that_is_sent_in_vain_is_red(world: World) -> None:
 def test_a_run_that_waits_beside_a_free_slot_is_red(world: World) -> None:
     """Not one whose pool, queue or deployment is full or paused, nor one that has only just come to wait."""
     run = world.trigger()
-    world.store.set_limit("POOL#local", 1)
+    sync_limit(world.app, world.store.put(world.pool.model_copy(update={"concurrency_limit": 1})))
+    admit("local", world.app)  # The new limit counts the active runs.
     shown = State.of("AwaitingConcurrencySlot", world.clock.now())
     parked = run.evolve(phase=Phase.WAITING, state=shown, waits_at="1", wake_at=None)
     world.store.save(world.get(run), parked)
@@ -163,7 +166,7 @@ def test_a_run_that_waits_beside_a_free_slot_is_red(world: World) -> None:
     queue = world.store.put(queue.model_copy(update={"is_paused": True}))
     assert look(world, "stuck runs").level is Level.OK
     world.store.put(queue.model_copy(update={"is_paused": False}))
-    world.store.set_limit(f"DEP#{world.deployment.id}", 0)
+    sync_limit(world.app, world.store.put(world.deployment.model_copy(update={"concurrency_limit": 0})))
     assert look(world, "stuck runs").level is Level.OK
 
 

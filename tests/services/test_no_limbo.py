@@ -303,7 +303,7 @@ def ready(world: World) -> FlowRun:
 
 
 def claimed(world: World) -> FlowRun:
-    """Its claimer dies before the intent."""
+    """Its second claimer dies before the intent: only that claim is written at once."""
     run = world.trigger()
 
     def die(method: str, when: str, key: str) -> None:
@@ -311,6 +311,9 @@ def claimed(world: World) -> FlowRun:
             raise SimulatedCrash
 
     before, world.cloud.hook = world.cloud.hook, die
+    world.deliver()
+    world.advance(31)
+    world.tick()
     world.deliver()
     world.cloud.hook = before
     return run

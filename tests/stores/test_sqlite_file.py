@@ -97,7 +97,7 @@ def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
     file = SqliteFile(tmp_path / "ledger.db")
     file.execute("PRAGMA user_version = 99")
     file.close()
-    with pytest.raises(StoreTooNew, match=r"schema 99 and this release knows 1; upgrade"):
+    with pytest.raises(StoreTooNew, match=r"schema 99 and this release knows 2; upgrade"):
         SqliteFile(tmp_path / "ledger.db")
 
 
