@@ -24,6 +24,8 @@ from push_pools.domain.records import Timing
 from push_pools.domain.runs import Chore, ChoreKind, FlowRun, JobHandle, Phase, RetryPolicy
 from push_pools.domain.states import FailureClass, JobStatus, Observation, StateType
 from push_pools.ports import Invocation
+from push_pools.services.admit import admit
+from push_pools.services.catalogue import update_work_pool
 from push_pools.services.explain import explain_run
 from push_pools.services.handle import handle_message
 from push_pools.services.ledger import change
@@ -427,6 +429,48 @@ def test_a_run_that_was_cancelled_while_it_was_rendered_is_not_started(world: Wo
     world.drain()
     assert world.get(run).state.name == "Cancelled"
     assert world.cloud.started == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_limit_that_comes_while_a_run_is_claimed_counts_it(world: World, when: str) -> None:
+    """Its first claim is written with the intent, so it was decided before the limit: it is active, and others wait."""
+    run, done = world.trigger(job_variables={"seconds": 500}), []
+
+    def set_limit(method: str, moment: str, key: str) -> None:
+        if method == "prepare" and moment == when and not done:
+            done.append(key)
+            update_work_pool(world.app, "local", concurrency_limit=1)
+            admit("local", world.app)  # Whoever counts now does not see the run.
+
+    world.cloud.hook = set_limit
+    second = world.trigger()
+    world.drain()
+    assert world.get(run).slots == ("POOL#local",)
+    assert world.store.slots("POOL#local") == (1, frozenset({run.id}))
+    assert (world.get(run).phase, world.get(second).phase) == (Phase.STARTED, Phase.WAITING)
+    world.settle()
+    assert {world.get(each).state.name for each in (run, second)} == {"Completed"}
+
+
+def test_an_open_call_is_counted_by_whoever_takes_it_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its claimer died between the intent and counting it."""
+    run = world.trigger(job_variables={"seconds": 500})
+
+    def set_limit(method: str, moment: str, key: str) -> None:
+        if (method, moment) == ("prepare", "after"):
+            update_work_pool(world.app, "local", concurrency_limit=1)
+            admit("local", world.app)
+
+    def die(*_: object) -> None:
+        raise SimulatedCrash
+
+    world.cloud.hook = set_limit
+    with monkeypatch.context() as patched:
+        patched.setattr("push_pools.services.submit.count_run", die)
+        world.deliver()
+    assert (world.get(run).phase, world.get(run).slots) == (Phase.CALLING, ())
+    world.pass_time(200)
+    assert (world.get(run).phase, world.get(run).slots) == (Phase.STARTED, ("POOL#local",))
 
 
 def test_a_filled_template_is_not_shared_between_runs(world: World) -> None:
