@@ -431,21 +431,26 @@ def test_a_run_that_was_cancelled_while_it_was_rendered_is_not_started(world: Wo
     assert world.cloud.started == []
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_a_limit_that_comes_while_a_run_is_claimed_counts_it(world: World, when: str) -> None:
-    """Its first claim is written with the intent, so it was decided before the limit: it is active, and others wait."""
-    run, done = world.trigger(job_variables={"seconds": 500}), []
+def limit_before_the_intent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the pool's limit to 1 between the decision to claim a run and the write of its intent."""
+    save = world.store.save
+    done: list[FlowRun] = []
 
-    def set_limit(method: str, moment: str, key: str) -> None:
-        if method == "prepare" and moment == when and not done:
-            done.append(key)
+    def set_limit_and_save(before: FlowRun, after: FlowRun, **options: bool) -> FlowRun:
+        if after.phase is Phase.CALLING and not done:
+            done.append(after)
             update_work_pool(world.app, "local", concurrency_limit=1)
             admit("local", world.app)  # Whoever counts now does not see the run.
+        return save(before, after, **options)
 
-    world.cloud.hook = set_limit
-    second = world.trigger()
+    monkeypatch.setattr(world.store, "save", set_limit_and_save)
+
+
+def test_a_limit_that_comes_before_the_intent_counts_the_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its claim was decided before there was a limit: it is active, and others wait."""
+    run, second = world.trigger(job_variables={"seconds": 500}), world.trigger()
+    limit_before_the_intent(world, monkeypatch)
     world.drain()
-    assert world.get(run).slots == ("POOL#local",)
     assert world.store.slots("POOL#local") == (1, frozenset({run.id}))
     assert (world.get(run).phase, world.get(second).phase) == (Phase.STARTED, Phase.WAITING)
     world.settle()
@@ -455,16 +460,11 @@ def test_a_limit_that_comes_while_a_run_is_claimed_counts_it(world: World, when:
 def test_an_open_call_is_counted_by_whoever_takes_it_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its claimer died between the intent and counting it."""
     run = world.trigger(job_variables={"seconds": 500})
-
-    def set_limit(method: str, moment: str, key: str) -> None:
-        if (method, moment) == ("prepare", "after"):
-            update_work_pool(world.app, "local", concurrency_limit=1)
-            admit("local", world.app)
+    limit_before_the_intent(world, monkeypatch)
 
     def die(*_: object) -> None:
         raise SimulatedCrash
 
-    world.cloud.hook = set_limit
     with monkeypatch.context() as patched:
         patched.setattr("push_pools.services.submit.count_run", die)
         world.deliver()
