@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from push_pools.domain.errors import NotFound, PlatformMissing, PlatformUnavailable, SubmissionUncertain
+from push_pools.domain.pools import WorkPool
 from push_pools.domain.runs import ChoreKind, FlowRun, Phase
 from push_pools.domain.states import FailureClass, JobStatus, Observation, StateType
 from push_pools.services.explain import explain_run
@@ -174,6 +175,19 @@ def test_the_cleanup_of_a_run_waits_for_its_platform() -> None:
     plug_in.is_gone = False
     world.settle()
     assert not world.cloud.jobs
+
+
+def test_a_run_whose_pool_was_deleted_between_intent_and_pid_goes_on(world: World) -> None:
+    """From the intent on only the stored request counts."""
+    run = world.trigger()
+    world.cloud.fail("submit", SubmissionUncertain("fake", "timed out"))
+    world.drain()
+    pool = world.store.get(WorkPool, "local")
+    assert pool is not None
+    world.store.delete(pool)
+    world.store.delete(world.deployment)
+    world.settle()
+    assert (world.get(run).state.name, world.started(run)) == ("Completed", 1)
 
 
 # -- faults of an adapter
