@@ -43,8 +43,8 @@ def findings(given: Settings) -> list[Finding]:
     from push_pools.server.home_checks import check_home, unusable
 
     found = list(check_home(given.home))
-    if not given.home.is_dir():
-        return found
+    if len(found) == 1:
+        return found  # There is no home, or none that can be looked into.
     if not (given.home / "ledger.db").exists():
         return [*found, ok("ledger", "there is none yet; the first command that writes makes it")]
     try:

@@ -94,9 +94,8 @@ STATUS_STYLES = {"READY": "green", "NOT_READY": "bold red", "PAUSED": "yellow"}
 
 
 def status_cell(status: PoolStatus) -> Styled:
-    """Return a pool's status in its colour, with the reason."""
-    reason = f": {status.reason}" if status.reason else ""
-    return Styled(f"{status.state}{reason}", STATUS_STYLES[status.state])
+    """Return a pool's status in its colour."""
+    return Styled(str(status.state), STATUS_STYLES[status.state])
 
 
 def print_data(data: Any, format_: Format) -> None:

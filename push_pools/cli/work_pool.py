@@ -61,11 +61,18 @@ def ls(output: Output = Format.TABLE) -> None:
         queues = list_work_queues(home)
         states = [pool_status(home, pool) for pool in pools]
     rows = [
-        (pool.name, pool.type, status_cell(each), sum(queue.work_pool == pool.name for queue in queues), str(pool.id),
-         pool.description)
+        (
+            pool.name,
+            pool.type,
+            status_cell(each),
+            sum(queue.work_pool == pool.name for queue in queues),
+            str(pool.id),
+            pool.description,
+            each.reason,
+        )
         for pool, each in zip(pools, states, strict=True)
-    ]  # fmt: skip
-    columns = ("name", "type", "status", "queues", "id", "description")
+    ]
+    columns = ("name", "type", "status", "queues", "id", "description", "reason")
     data = [{**_listed(pool), **each.as_listed()} for pool, each in zip(pools, states, strict=True)]
     print_list(data, output, columns, rows)
 

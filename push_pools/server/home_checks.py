@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 from typing import TYPE_CHECKING, Final
@@ -28,11 +29,19 @@ def check_home(home: Path) -> Iterator[Finding]:
 
     The first finding is red, or says that there is no home, where the ledger cannot be there.
     """
-    if not home.exists():
+    try:
+        found = home.exists()
+    except OSError as error:
+        yield red("home", f"{home} cannot be reached: {error.strerror}", "set PUSH_POOLS_HOME to a directory of yours")
+        return
+    if not found:
         yield warn("home", f"{home} does not exist yet", "`push-pools deploy FILE` makes it, or set PUSH_POOLS_HOME")
         return
     if not home.is_dir():
         yield red("home", f"{home} is not a directory", "set PUSH_POOLS_HOME to a directory")
+        return
+    if not os.access(home, os.R_OK | os.W_OK | os.X_OK):
+        yield red("home", f"{home} cannot be read and written by this user", "use the account that serves it")
         return
     yield from _permissions(home)
     yield from _disk(home)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from push_pools.domain import lanes
 from push_pools.domain.deployments import Deployment
-from push_pools.domain.errors import PushPoolsError
+from push_pools.domain.errors import NotFound, PushPoolsError
 from push_pools.domain.findings import Finding, Level, ok, red, warn
 from push_pools.domain.pools import BlockDocument, WorkPool
 from push_pools.domain.runs import ChoreKind
@@ -279,12 +279,19 @@ def check_keys(patient: Patient) -> Iterator[Finding]:
     if patient.is_long_lived is None:
         return
     blocks = patient.app.store.list(BlockDocument)
-    flagged = [block for block in blocks if patient.is_long_lived(block.type_slug, block.data)]
+    flagged = [block for block in blocks if _is_flagged(block, patient.is_long_lived)]
     for block in flagged:
         found = f"block {block.key!r} holds a key that does not expire"
         yield warn(name, found, KEYLESS.get(block.type_slug, "use an identity that needs no key"))
     if not flagged:
         yield ok(name, f"none in {_many(len(blocks), 'block')}")
+
+
+def _is_flagged(block: BlockDocument, is_long_lived: Callable[[str, Mapping[str, Any]], bool]) -> bool:
+    try:
+        return is_long_lived(block.type_slug, block.data)
+    except NotFound:  # A type that is not installed here: nothing is known of its fields.
+        return False
 
 
 def check_pools(patient: Patient) -> Iterator[Finding]:

@@ -157,7 +157,7 @@ def test_a_default_template_may_be_written_to_a_file(cli: Cli, tmp_path: Path) -
 
 def test_there_is_no_command_whose_effect_is_not_there_yet(cli: Cli) -> None:
     for noun in ("work-pool", "work-queue"):
-        for verb in ("pause", "resume", "set-concurrency-limit", "clear-concurrency-limit", "preview"):
+        for verb in ("pause", "resume", "set-concurrency-limit", "clear-concurrency-limit"):
             cli.refused(noun, verb, "x", code=2)
     cli.refused("deployment", "schedule", "ls", code=2)
 

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -133,3 +134,19 @@ def test_a_terminal_shows_the_simulated_time(deployed: Cli) -> None:
     assert process.wait(30) == 0
     assert re.search(rb"Sun 2027-03-28 00:\d\d:\d\dZ, simulated", seen)
     assert b"JOBS ARE SIMULATED" in seen
+
+
+def test_it_begins_now_unless_it_is_told(deployed: Cli) -> None:
+    ran = deployed.ok("dev", "--speed", "1000000", "--for", "1h")
+    assert f"from {datetime.now(UTC):%Y-%m-%d}" in ran.out
+    assert "Simulated 60 min in" in ran.out
+
+
+def test_time_that_is_over_before_it_is_idle_is_an_error(cli: Cli) -> None:
+    """As with a real server."""
+    cli.ok("deploy", "-", stdin=WEEKEND.replace('cron: "30 2 * * *"', 'cron: "0 1 * * *"'))
+    ran = cli("dev", *AT, "--speed", "1000000", "--until-idle", "--for", "20s")
+    assert ran.code == 1
+    assert "Runs: 1 Running." in ran.out
+    assert "the time is over" in ran.err
+    assert cli.ok("dev", *AT, "--speed", "1000000", "--until-idle", "--for", "1h").out.endswith("Runs: 1 Completed.\n")

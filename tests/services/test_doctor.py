@@ -260,6 +260,13 @@ def test_long_lived_keys_are_named_with_what_takes_their_place(
     assert say in found.fix
 
 
+def test_a_block_of_a_type_that_is_not_installed_is_no_finding(world: World) -> None:
+    now = world.clock.now()
+    fields = {"id": uuid4(), "name": "x", "data": {"key": "k"}, "created_at": now, "updated_at": now}
+    world.store.put(BlockDocument(type_slug="of-a-plug-in", **fields))
+    assert look(world, "long-lived keys").found == "none in 1 block"
+
+
 def test_a_pool_that_is_not_ready_is_red_when_a_deployment_uses_it(world: World) -> None:
     """Else it is a warning; that nobody ticks is another check's finding."""
     job = {**world.pool.base_job_template["job_configuration"], "seconds": "soon"}

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from push_pools.domain.errors import NotFound, PlatformMissing, PlatformUnavailable, SubmissionUncertain
+from push_pools.domain.pools import WorkPool
+from push_pools.domain.records import Timing
 from push_pools.domain.runs import ChoreKind, FlowRun, Phase
 from push_pools.domain.states import FailureClass, JobStatus, Observation, StateType
 from push_pools.services.explain import explain_run
@@ -125,6 +127,21 @@ def test_a_platform_that_cannot_look_up_for_hours_ends_the_run_lost(world: World
     assert not world.cloud.running()
 
 
+def test_a_run_is_not_given_up_while_a_call_may_land() -> None:
+    """However short the wait for an unreachable platform is set: the call that lands then would be nobody's."""
+    world = World(timing=Timing(unreachable_seconds=0.0))
+    run = world.trigger()
+    world.cloud.fail("submit", *[SubmissionUncertain("fake", "timed out")] * 500)
+    world.pass_time(3590, step=10)
+    world.cloud.fail("find", *[PlatformUnavailable("fake", "503")] * 500)
+    while not world.get(run).is_final:
+        world.pass_time(5)
+    job = world.get(run).job
+    assert job is not None
+    assert world.clock.now() > job.call_until + world.app.timing.settle
+    assert world.clock.now() < world.get(run).created_at + timedelta(seconds=3900)
+
+
 def test_an_outage_shorter_than_that_leaves_the_job_alone(world: World) -> None:
     run = world.trigger(job_variables={"seconds": 10**6})
     world.cloud.fail("submit", SubmissionUncertain("fake", "timed out"), when="after")
@@ -174,6 +191,19 @@ def test_the_cleanup_of_a_run_waits_for_its_platform() -> None:
     plug_in.is_gone = False
     world.settle()
     assert not world.cloud.jobs
+
+
+def test_a_run_whose_pool_was_deleted_between_intent_and_pid_goes_on(world: World) -> None:
+    """From the intent on only the stored request counts."""
+    run = world.trigger()
+    world.cloud.fail("submit", SubmissionUncertain("fake", "timed out"))
+    world.drain()
+    pool = world.store.get(WorkPool, "local")
+    assert pool is not None
+    world.store.delete(pool)
+    world.store.delete(world.deployment)
+    world.settle()
+    assert (world.get(run).state.name, world.started(run)) == ("Completed", 1)
 
 
 # -- faults of an adapter
