@@ -14,7 +14,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from croniter import croniter
+from croniter import croniter  # type: ignore[import-untyped]
 from dateutil import tz
 from dateutil.rrule import rrulestr
 from hypothesis import given, settings
