@@ -116,7 +116,9 @@ def due_fires(
     Missed is what was due longer than `grace` ago, and what was due by `held_until`: until then a pause held it up.
     A long absence costs no more than the instants that are returned, and a little.
     """
-    edge = now - grace if held_until is None else min(max(now - grace, held_until), now)
+    edge = now - grace - _TICK  # What was due by then is missed.
+    if held_until is not None:
+        edge = min(max(edge, held_until), now)
     # An instant is due before the next one, so of those before the edge only the last may be due after it.
     ahead = [
         *_newest(schedule, planned_from, edge, 1, deployment_id),
@@ -141,8 +143,8 @@ def _caught_up(
     if schedule.catchup == "latest":
         if any(fire.due <= now for fire in open_):
             return (), False  # A newer one is due.
-        last = _newest(schedule, planned_from, edge, 1, deployment_id)
-        return [fire for fire in last if fire.due <= edge], False
+        last = _newest(schedule, planned_from, edge, 2, deployment_id)  # The last may be put off beyond the edge.
+        return [fire for fire in last if fire.due <= edge][-1:], False
     oldest = planned_from
     if limit is not None:
         # One more than the limit, as an instant before it may be put off into it.

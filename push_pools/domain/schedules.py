@@ -307,6 +307,14 @@ def parse_schedule(data: object) -> ScheduleSpec:
         raise InvalidInput("; ".join(str(each.below("schedule")) for each in problems)) from None
 
 
+def past_of(schedule: ScheduleFields, now: datetime) -> tuple[str, str] | None:
+    """Return the key by which a schedule is over before it begins, and what is wrong with it; `None` if it is not."""
+    for name, moment in (("at", schedule.at), ("end_date", schedule.end_date)):
+        if moment is not None and moment < now:
+            return name, f"{moment.isoformat()} is past, so that nothing would ever run; write a time to come"
+    return None
+
+
 # -- checking rules ------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ from push_pools.domain.job_variables import is_marked_secret, validate_job_varia
 from push_pools.domain.lanes import with_epoch
 from push_pools.domain.pools import WorkPool, WorkQueue
 from push_pools.domain.problems import Path, Problem, format_path, nearest
-from push_pools.domain.schedules import match_schedules
+from push_pools.domain.schedules import match_schedules, past_of
 from push_pools.services.blocks import REDACTED
 from push_pools.services.catalogue import (
     ask_to_plan,
@@ -225,6 +225,11 @@ class _Planner:
         if not self._check_place(spec, path):
             return
         self._check_job_variables(spec, path)
+        schedules = match_schedules(spec.schedules, before.schedules if before else (), lambda: uuid4().hex, self.now)
+        for number, schedule in enumerate(schedules):
+            past = past_of(schedule, self.now)
+            if past is not None and not (before and schedule in before.schedules):  # One that is stored may be over.
+                self._refuse((*path, "schedules", number, past[0]), past[1])
         fields = {
             "description": spec.description,
             "command": spec.command,
@@ -232,9 +237,7 @@ class _Planner:
             "work_pool": spec.work_pool.name,
             "work_queue": spec.work_pool.work_queue_name,
             "job_variables": spec.work_pool.job_variables,
-            "schedules": match_schedules(
-                spec.schedules, before.schedules if before else (), lambda: uuid4().hex, self.now
-            ),
+            "schedules": schedules,
             "retries": spec.retries.policy(),
             "concurrency_limit": spec.concurrency_limit,
             "start_timeout_seconds": spec.start_timeout_seconds,
