@@ -71,15 +71,15 @@ def ls(output: Output = Format.TABLE) -> None:
         (
             pool.name,
             pool.type,
+            sum(queue.work_pool == pool.name for queue in queues),
             limit_text(pool),
             status_text(pool),
-            sum(queue.work_pool == pool.name for queue in queues),
             str(pool.id),
             pool.description,
         )
         for pool in pools
     ]
-    columns = ("name", "type", "limit", "status", "queues", "id", "description")
+    columns = ("name", "type", "queues", "limit", "status", "id", "description")
     print_list([_listed(pool) for pool in pools], output, columns, rows)
 
 
