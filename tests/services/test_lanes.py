@@ -34,6 +34,7 @@ from push_pools.services.stop import cancel_run
 from push_pools.sqlite_file import SqliteFile
 from push_pools.stores.memory import MemoryStore
 from push_pools.stores.sqlite import SqliteStore
+from push_pools.testing.fake_platform import SimulatedCrash
 from tests.world import World
 
 if TYPE_CHECKING:
@@ -292,7 +293,8 @@ def test_many_active_runs_are_counted_in_bites(world: World, monkeypatch: pytest
 def test_a_run_claimed_as_a_limit_comes_is_counted_or_parks(world: World) -> None:
     """The limit is set between a run's look and its claim: the second look, after the claim, sees it."""
     run = world.trigger()
-    save, done = world.store.save, []
+    save = world.store.save
+    done: list[int] = []
 
     def set_limit_before_the_claim(before: FlowRun, after: FlowRun, **options: Any) -> FlowRun:
         if after.phase is Phase.CLAIMED and not done:
@@ -310,7 +312,8 @@ def test_a_run_claimed_as_a_limit_comes_is_counted_or_parks(world: World) -> Non
 def test_a_run_claimed_before_the_count_goes_on(world: World) -> None:
     """The limit is set, and its runs counted, between a claim and the second look: the run has its slot."""
     run = world.trigger()
-    save, done = world.store.save, []
+    save = world.store.save
+    done: list[int] = []
 
     def count_after_the_claim(before: FlowRun, after: FlowRun, **options: Any) -> FlowRun:
         saved = save(before, after, **options)
@@ -521,7 +524,8 @@ def test_losing_the_race_for_a_waiter_is_not_a_full_scope(world: World) -> None:
     world.advance(1)
     second = world.trigger()
     world.drain()
-    save, done = world.store.save, []
+    save = world.store.save
+    done: list[int] = []
 
     def cancel_first(before: FlowRun, after: FlowRun, **options: Any) -> FlowRun:
         if after.phase is Phase.READY and before.id == first.id and not done:
@@ -543,7 +547,8 @@ def test_a_scope_that_others_fill_meanwhile_ends_nothing_but_itself(world: World
     world.advance(1)
     two, other = world.trigger(narrow.key), world.trigger()
     world.drain()
-    save, done = world.store.save, []
+    save = world.store.save
+    done: list[int] = []
 
     def others_first(before: FlowRun, after: FlowRun, **options: Any) -> FlowRun:
         if after.phase is Phase.READY and before.id == one.id and not done:
@@ -790,17 +795,15 @@ def test_an_older_run_delivered_late_does_not_cancel_a_newer(world: World) -> No
     assert "the later run" in world.get(older).state.message
 
 
-def test_a_cancel_that_was_not_asked_is_asked_by_the_tick(world: World) -> None:
+def test_a_cancel_that_was_not_asked_is_asked_by_the_tick(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newcomer parked, and its handler died before it cancelled the other."""
     first = fire(world, "cancel_other")
     world.drain()
     second = fire(world, "cancel_other", after=5)
     world.advance(5)
-    cancel, admission.cancel_run = admission.cancel_run, _dies  # type: ignore[assignment]
-    try:
+    with monkeypatch.context() as patched:
+        patched.setattr(admission, "cancel_run", _dies)
         world.deliver()
-    finally:
-        admission.cancel_run = cancel
     assert phases(world, first, second) == [Phase.STARTED, Phase.WAITING]
     for delivery in world.queue.receive(10, 90):
         world.queue.ack(delivery)
@@ -810,8 +813,6 @@ def test_a_cancel_that_was_not_asked_is_asked_by_the_tick(world: World) -> None:
 
 
 def _dies(*_: object, **__: object) -> None:
-    from push_pools.testing.fake_platform import SimulatedCrash
-
     raise SimulatedCrash("before the cancel")
 
 
