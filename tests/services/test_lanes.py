@@ -343,17 +343,26 @@ def test_a_limit_whose_write_was_cut_short_is_made_good_by_the_next_admit(world:
     assert world.store.limit_of(POOL).slots == 0
 
 
-def test_an_older_limit_never_stays_over_a_newer() -> None:
-    """A writer that read the record, and was slow, finds the limit changed and looks again."""
+@pytest.mark.parametrize("slow", ["limit_of", "put_limit"])
+def test_an_older_limit_never_stays_over_a_newer(slow: str) -> None:
+    """A writer that is slow, before its first look or its write, does not undo what another wrote meanwhile."""
 
     class Slow(MemoryStore):
         meanwhile: Any = None
 
+        def limit_of(self, scope: str) -> Limit:
+            self._while_slow("limit_of")
+            return super().limit_of(scope)
+
         def put_limit(self, limit: Limit) -> Limit:
-            act, self.meanwhile = self.meanwhile, None
-            if act is not None:
-                act()
+            self._while_slow("put_limit")
             return super().put_limit(limit)
+
+        def _while_slow(self, method: str) -> None:
+            if method == slow:
+                act, self.meanwhile = self.meanwhile, None
+                if act is not None:
+                    act()
 
     store = Slow()
     world = World(store=store)
@@ -404,6 +413,17 @@ def test_runs_of_a_deleted_pool_go_on_and_end_with_the_reason(world: World) -> N
 
 
 # -- who wakes whom ------------------------------------------------------------
+
+
+def test_a_cancelled_waiter_is_gone(world: World) -> None:
+    """It is final at once, and its place is free."""
+    limit(world, 0)
+    run = world.trigger()
+    world.drain()
+    cancel_run(run.id, world.app, by="ann")
+    assert (world.get(run).state.name, world.get(run).waits_at) == ("Cancelled", None)
+    assert not world.store.waiting("local")
+    assert not world.store.waiting_pools()
 
 
 @pytest.mark.parametrize("how", ["cancel", "retry", "give up"])
@@ -636,6 +656,7 @@ def test_a_run_that_is_put_off_parks_when_its_pool_was_paused_meanwhile(world: W
     pause_work_pool(world.app, "local")
     world.pass_time(30)
     assert (world.get(run).phase, world.get(run).slots) == (Phase.WAITING, ())
+    assert world.get(run).fence == 1  # It was not claimed for that.
 
 
 def test_a_run_that_waits_too_long_is_skipped(world: World) -> None:
