@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 from push_pools.domain.deployments import Deployment
 from push_pools.domain.errors import AlreadyExists, InUse, InvalidInput, NotAllowed, NotFound, VersionConflict
+from push_pools.domain.events import Tick
 from push_pools.domain.job_variables import (
     expand_dotted,
     template_defaults,
@@ -221,7 +222,7 @@ def _pause_pool(app: App, name: str, changes: dict[str, Any], managed_by: str | 
         managed_by=managed_by,
     )
     if not pool.is_paused:
-        ask_to_admit(app, name)
+        serve_again(app, pool)
     return pool
 
 
@@ -393,8 +394,14 @@ def _pause_queue(app: App, pool: str, name: str, changes: dict[str, Any], manage
         managed_by=managed_by,
     )
     if not queue.is_paused:
-        ask_to_admit(app, pool)
+        serve_again(app, queue)
     return queue
+
+
+def serve_again(app: App, lane: WorkPool | WorkQueue) -> None:
+    """Have the runs of a resumed pool or queue admitted, and what its schedules missed planned. The tick does both."""
+    ask_to_admit(app, lane.name if isinstance(lane, WorkPool) else lane.work_pool)
+    app.queue.send(Tick(reason=f"{lane.key} resumed").to_json())
 
 
 def delete_work_queue(app: App, pool: str, name: str, *, managed_by: str | None = None) -> None:
