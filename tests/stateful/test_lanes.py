@@ -452,6 +452,13 @@ class Lanes(RuleBasedStateMachine):
         assert not [run for run in self.world.runs() if run.is_final and run.slots]
 
     @invariant()
+    def slots_end_with_the_attempt(self) -> None:
+        """A run that waits, for its time or for a slot, holds nothing but its place among its deployment's runs."""
+        for run in self.world.runs():
+            if run.phase in (Phase.PLANNED, Phase.WAITING):
+                assert all(map(lanes.is_overlap, run.slots))
+
+    @invariant()
     def of_scheduled_runs_one_is_active(self) -> None:
         assert sum(run.schedule is not None and run.phase in BUSY for run in self.world.runs()) <= 1
 
