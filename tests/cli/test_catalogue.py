@@ -161,7 +161,10 @@ def test_a_pool_is_limited_and_paused(pooled: Cli) -> None:
 
     (shown,) = pooled.read("work-pool", "ls")
     assert (shown["concurrency_limit"], shown["is_paused"], shown["pause_note"]) == (3, True, "month end")
-    assert "paused (month end)" in pooled.ok("work-pool", "ls").out
+    assert [word for word in ("PAUSED", "month end") if word in pooled.ok("work-pool", "ls").out] == [
+        "PAUSED",
+        "month end",
+    ]
 
     assert "no limit" in pooled.ok("work-pool", "clear-concurrency-limit", "local").out
     assert "Resumed" in pooled.ok("work-pool", "resume", "local").out

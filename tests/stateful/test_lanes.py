@@ -28,17 +28,15 @@ from hypothesis.stateful import (
 from push_pools.domain import lanes
 from push_pools.domain.deployments import Deployment
 from push_pools.domain.errors import NotAllowed, PlatformUnavailable
-from push_pools.domain.events import ScheduledRun, hint
-from push_pools.domain.pools import WorkPool, WorkQueue
-from push_pools.domain.runs import FlowRun, Phase, RetryPolicy, ScheduleRef
+from push_pools.domain.events import hint
+from push_pools.domain.pools import WorkQueue
+from push_pools.domain.runs import FlowRun, Phase, RetryPolicy
 from push_pools.domain.states import FailureClass
 from push_pools.domain.values import MOST_PRIORITY
 from push_pools.services import admit as admission
 from push_pools.services import catalogue, limits
 from push_pools.services.admit import lane_of
-from push_pools.services.ledger import send_hint
 from push_pools.services.records import change_record
-from push_pools.services.schedule import new_run
 from push_pools.services.stop import cancel_run
 from push_pools.sqlite_file import SqliteFile
 from push_pools.stores.memory import MemoryStore
@@ -240,23 +238,7 @@ class Lanes(RuleBasedStateMachine):
     )
     def fire(self, policy: str, delay: int) -> FlowRun:
         """A schedule with an overlap policy fires, all of one deployment."""
-        due = self.world.clock.now() + timedelta(seconds=delay)
-        event = ScheduledRun(deployment="report/scheduled", scheduled_time=due)
-        pool = self.world.store.get(WorkPool, "local")
-        assert pool is not None
-        run = new_run(
-            event,
-            self.app,
-            uuid4(),
-            self.scheduled,
-            pool,
-            "default",
-            due,
-            schedule=ScheduleRef(id=policy, overlap=policy),
-        )
-        stored = self.world.store.put_run(run)
-        send_hint(self.app, stored)
-        return stored
+        return self.world.fire(policy, after=delay, deployment=self.scheduled)
 
     def _guarded(self, act: Callable[[], object]) -> None:
         self.world.disturbed = False
