@@ -235,7 +235,7 @@ def test_pools_and_queues_are_paused_by_the_file(app: App) -> None:
     deploy(app, opened)
     assert not catalogue.get_work_pool(app, "p").is_paused
     assert not catalogue.get_work_queue(app, "p", "q").is_paused
-    assert [json.loads(body)["type"] for body in sent(app)] == ["admit", "admit"]
+    assert [json.loads(body)["type"] for body in sent(app)] == ["admit", "tick", "admit", "tick"]
     deploy(app, opened.replace("name: q", "name: q, priority: 7"))
     assert [json.loads(body)["type"] for body in sent(app)] == ["admit"]
 

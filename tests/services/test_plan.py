@@ -99,7 +99,7 @@ def test_a_tick_of_many_deployments_writes_one_mark() -> None:
     world.tick()
     world.calls.clear()
     world.advance(60)
-    world.tick()
+    plan_all(world.app)
     writes = [call for call in world.calls if call in ("before store.put", "before store.put_run", "before queue.send")]
     assert writes == ["before store.put"]
     assert [mark.name for mark in world.store.list(PlanMark)] == ["ledger"]
