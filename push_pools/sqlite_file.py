@@ -20,7 +20,7 @@ from push_pools.domain.errors import StoreCorrupt, StoreTooNew, StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 BUSY_SECONDS: Final = 10.0
 """How long a statement waits for another process's write."""
 
@@ -35,7 +35,9 @@ CREATE INDEX runs_wake ON runs (wake_at) WHERE wake_at IS NOT NULL;
 CREATE INDEX runs_active ON runs (platform) WHERE phase IN ('started', 'stopping');
 CREATE INDEX runs_waiting ON runs (work_pool, waits_at) WHERE waits_at IS NOT NULL;
 CREATE INDEX runs_newest ON runs (scheduled_time DESC, id DESC);
-CREATE TABLE limits (scope TEXT PRIMARY KEY, slots INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE limits (
+    scope TEXT PRIMARY KEY, slots INTEGER, source TEXT NOT NULL, is_counting INTEGER NOT NULL, revision INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE slots (scope TEXT NOT NULL, run_id TEXT NOT NULL, PRIMARY KEY (scope, run_id)) WITHOUT ROWID;
 CREATE TABLE memo (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE catalogue (
@@ -53,6 +55,17 @@ CREATE TABLE dead_letters (
 );
 """
 
+_UPGRADES: Final = {
+    # Limits are derived from the catalogue; whoever needs one next writes it again.
+    1: """
+DROP TABLE limits;
+CREATE TABLE limits (
+    scope TEXT PRIMARY KEY, slots INTEGER, source TEXT NOT NULL, is_counting INTEGER NOT NULL, revision INTEGER NOT NULL
+) WITHOUT ROWID;
+""",
+}
+"""How a ledger of that schema version becomes one of the next."""
+
 
 class SqliteFile:
     """An open ledger file, safe to share between threads.
@@ -66,6 +79,8 @@ class SqliteFile:
     def __init__(self, path: Path | str) -> None:
         self.path = str(path)
         self._lock = threading.RLock()
+        self.known_version = -1
+        """What `data_version` said last."""
         try:
             with self._explained():
                 self._connection = sqlite3.connect(
@@ -95,6 +110,9 @@ class SqliteFile:
                 f"the ledger {self.path} has schema {version} and this release knows {SCHEMA_VERSION}; "
                 "upgrade push-pools"
             )
+        if version < SCHEMA_VERSION:
+            self._upgrade()
+        self.data_version()
 
     def _version(self) -> int:
         return int(self.execute("PRAGMA user_version")[0][0])
@@ -108,6 +126,13 @@ class SqliteFile:
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 run(statement)
             run("INSERT INTO meta VALUES ('ledger_id', ?)", (str(uuid4()),))
+            run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _upgrade(self) -> None:
+        with self.transaction() as run:
+            for version in range(run("PRAGMA user_version").fetchone()[0], SCHEMA_VERSION):
+                for statement in filter(str.strip, _UPGRADES[version].split(";")):
+                    run(statement)
             run(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -130,7 +155,8 @@ class SqliteFile:
 
     def data_version(self) -> int:
         """Return a number that changes when another process writes."""
-        return int(self.execute("PRAGMA data_version")[0][0])
+        self.known_version = int(self.execute("PRAGMA data_version")[0][0])
+        return self.known_version
 
     def close(self) -> None:
         """Close the file; nothing may be executed afterwards."""

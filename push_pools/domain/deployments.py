@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +30,9 @@ class Deployment(CatalogueRecord):
     schedules: tuple[Schedule, ...] = ()
     retries: RetryPolicy = Field(default_factory=RetryPolicy)
     concurrency_limit: NonNegativeInt | None = None
+    """Most runs active at once. `None` sets no limit; 0 holds every run."""
+    limit_epoch: int = 0
+    """How often a limit was set where there was none."""
     start_timeout_seconds: float | None = None
     """Wins over the job variable `task_start_timeout_seconds`; `None` leaves it to that and the platform."""
     timeout_seconds: float | None = None
@@ -37,6 +41,8 @@ class Deployment(CatalogueRecord):
     tags: tuple[str, ...] = ()
     is_paused: bool = False
     pause_note: str = ""
+    planned_from: datetime | None = None
+    """When it was last resumed: instants before are not planned any more."""
 
     @property
     def key(self) -> str:

@@ -37,7 +37,7 @@ PHASES: Final[dict[Phase, PhaseRules]] = {
         "its due time",
         "delayed message",
         "re-check schedule; `claim` or `park`",
-        frozenset({Phase.WAITING, Phase.CLAIMED}) | _OVER,
+        frozenset({Phase.WAITING, Phase.READY, Phase.CLAIMED, Phase.CALLING}) | _OVER,
     ),
     Phase.WAITING: PhaseRules(
         "AwaitingConcurrencySlot, or Scheduled (reason paused)",
@@ -48,29 +48,33 @@ PHASES: Final[dict[Phase, PhaseRules]] = {
     ),
     Phase.READY: PhaseRules(
         "Scheduled (reason pacing or back-off), Late",
-        "its `wake_at`; submit deadline → Crashed (class of the last refusal) once not started",
+        "its `wake_at`; submit deadline → Crashed (class of the last refusal) once not started; "
+        "a platform that is not installed refuses with `configuration`",
         "message",
         "`claim`",
-        frozenset({Phase.CLAIMED}) | _OVER,
+        frozenset({Phase.WAITING, Phase.CLAIMED, Phase.CALLING, Phase.PLANNED}) | _OVER,
     ),
     Phase.CLAIMED: PhaseRules(
         "Submitting, Cancelling",
         "`claim.until`",
         "claimer",
         "takeover: nothing was called; render again",
-        frozenset({Phase.CALLING, Phase.READY, Phase.PLANNED}) | _OVER,
+        frozenset({Phase.WAITING, Phase.CALLING, Phase.READY, Phase.PLANNED}) | _OVER,
     ),
     Phase.CALLING: PhaseRules(
         "Submitting, Cancelling",
         "`claim.until`; submit deadline",
         "claimer",
         "takeover: `find`; found → `record_pid`; None → cancel: Cancelled once not started; within `REPLAY`: same key, "
-        "stored request (ACI: key closed first); else Crashed(`lost`) at the submit deadline",
+        "stored request (ACI: key closed first); else Crashed(`lost`) at the submit deadline. `find` that cannot be "
+        "asked (outage, credentials gone, plug-in uninstalled or faulty) proves nothing: 60 min past that deadline, "
+        "key closed, Crashed(`lost`) + chore `watch`",
         frozenset({Phase.READY, Phase.STARTED, Phase.STOPPING, Phase.PLANNED}) | _OVER,
     ),
     Phase.STARTED: PhaseRules(
         "Submitted, Running",
-        "`start_timeout`, then `timeout_seconds`; unseen 20 min → alarm",
+        "`start_timeout` (while unseen, not before 20 min of it: it may have begun to run), then `timeout_seconds`; "
+        "unseen 20 min → alarm `job_unseen`, once per outage",
         "sweep, events",
         "`observe`; past deadline `stop` with verdict",
         frozenset({Phase.STOPPING, Phase.PLANNED}) | _OVER,

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 CLOCKS_DIFFER_SECONDS = 15.0
 """By how much the clocks of two hosts may differ; the guarantee presumes it."""
 LATE_SECONDS = 15.0
-"""A run claimed later than this after its due time says so in its journal."""
+"""A run that nobody has claimed this long after its due time is Late, as in Prefect; one claimed then says so."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def claim(run: FlowRun, owner: str, moment: Moment, timing: Timing, *, limited: 
         if run.claim.owner == owner:
             return run  # A lost answer: the claim is mine already.
         raise RunClaimed(run.claim.until)
-    if run.phase is Phase.PLANNED and limited:
+    if run.phase in (Phase.PLANNED, Phase.READY) and limited:
         raise RunLimited
     until = moment.real_now + timing.claim
     fence = run.fence + 1
@@ -101,7 +101,7 @@ def claim(run: FlowRun, owner: str, moment: Moment, timing: Timing, *, limited: 
         state=run.state if run.cancel else State.of("Submitting", moment.now),
         fence=fence,
         lapses=run.lapses + 1 if taken_over else run.lapses,
-        claim=Claim.model_construct(owner=owner, fence=fence, until=until),
+        claim=Claim(owner=owner, fence=fence, until=until),
         tried_since=run.tried_since or moment.now,
         wake_at=moment.at(until),
         hints=0,
@@ -152,7 +152,7 @@ def intend(
     call_until = moment.real_now + timing.call
     old = run.job
     if old is None:
-        job = Job.model_construct(
+        job = Job(
             handle=handle,
             request=request,
             intent_at=moment.now,
@@ -348,14 +348,18 @@ def observe(
     job = run.job
     if job is None or job.key != seen.key or run.is_final or job.pid is None:
         return run
+    if seen.status is JobStatus.UNKNOWN and _is_old(job, seen.observed_at, timing):
+        return unseen(run, "the platform does not know the job", moment, timing)
     if seen.status is JobStatus.GONE and not _surely_gone(job, seen, timing):
         return run
     if seen.status.rank <= job.seen_rank:
-        return run
+        return _seen_again(run, seen, moment)
     job = job.model_copy(
         update={
             "seen_rank": seen.status.rank,
             "seen_at": seen.observed_at,
+            "unseen_since": None,
+            "unseen_alarm": False,
             "started_at": job.started_at or seen.started_at or (moment.now if seen.status.rank >= 2 else None),
         }
     )
@@ -402,8 +406,37 @@ def _surely_gone(job: Job, seen: Observation, timing: Timing) -> bool:
     """
     if job.seen_rank > 0 and job.seen_at is not None:
         return seen.observed_at >= job.seen_at + timedelta(seconds=CLOCKS_DIFFER_SECONDS)
-    grace = timedelta(seconds=timing.gone_grace_seconds)
-    return job.submitted_at is not None and seen.observed_at - job.submitted_at >= grace
+    return _is_old(job, seen.observed_at, timing)
+
+
+def _is_old(job: Job, now: datetime, timing: Timing) -> bool:
+    """Whether the platform has had time enough to list the job."""
+    return job.submitted_at is not None and now - job.submitted_at >= timedelta(seconds=timing.gone_grace_seconds)
+
+
+def unseen(run: FlowRun, why: str, moment: Moment, timing: Timing) -> FlowRun:
+    """Record that a job could not be seen: at first, and when it has lasted so long that somebody is alarmed.
+
+    Two writes at most, however often nobody sees it.
+    """
+    job = run.job
+    if job is None or not run.phase.is_active:
+        return run
+    if job.unseen_since is None:
+        job = job.model_copy(update={"unseen_since": moment.now})
+        return run.evolve(job=job).noted(moment.now, "unseen", why=why)
+    if job.unseen_alarm or moment.now - job.unseen_since < timedelta(seconds=timing.unseen_seconds):
+        return run
+    since = job.unseen_since.isoformat()
+    job = job.model_copy(update={"unseen_alarm": True})
+    return run.evolve(job=job).noted(moment.now, "job_unseen", since=since, why=why)
+
+
+def _seen_again(run: FlowRun, seen: Observation, moment: Moment) -> FlowRun:
+    if run.job is None or run.job.unseen_since is None or seen.status is JobStatus.UNKNOWN:
+        return run
+    job = run.job.model_copy(update={"unseen_since": None, "unseen_alarm": False})
+    return run.evolve(job=job).noted(moment.now, "seen again", status=str(seen.status))
 
 
 def outcome(run: FlowRun, seen: Observation, now: datetime, explain: Callable[[Observation], Failure]) -> State:
@@ -474,6 +507,8 @@ def finish(run: FlowRun, state: State, moment: Moment, chores: Sequence[Chore] =
         claim=None,
         slots=(),
         waits_at=None,
+        waits_since=None,
+        wait_until=None,
         verdict=None,
         chores=todo,
         wake_at=_next_chore(todo),
@@ -578,13 +613,19 @@ def _stopping(run: FlowRun, verdict: State, moment: Moment) -> FlowRun:
     return run.evolve(phase=Phase.STOPPING, verdict=verdict, job=job, state=shown, wake_at=moment.now, hints=0)
 
 
-def overdue(run: FlowRun, now: datetime) -> Failure | None:
-    """Return why a started job has to be stopped now, if its deadline has passed."""
+def overdue(run: FlowRun, now: datetime, timing: Timing) -> Failure | None:
+    """Return why a started job has to be stopped now, if its deadline has passed.
+
+    A job that could not be seen may have begun to run: it is looked for as long as it takes to alarm somebody.
+    """
     if run.phase is not Phase.STARTED or run.job is None:
         return None
     policy = run.policy
     if run.job.started_at is None:
+        unseen_since = run.job.unseen_since
         if now < start_deadline(run, now):
+            return None
+        if unseen_since is not None and now < unseen_since + timedelta(seconds=timing.unseen_seconds):
             return None
         seconds = policy.start_timeout_seconds if policy else 600.0
         return Failure(
@@ -637,6 +678,17 @@ def gives_up_stopping(run: FlowRun, now: datetime, timing: Timing) -> bool:
 # -- hints and chores ----------------------------------------------------------
 
 
+def late(run: FlowRun, moment: Moment) -> FlowRun:
+    """Show a due run that nobody has claimed as Late, as Prefect does. Nothing else about it changes."""
+    if run.phase not in (Phase.PLANNED, Phase.READY) or run.state.name != "Scheduled":
+        return run
+    seconds = _late(run, moment)
+    if seconds is None:
+        return run
+    state = State.of("Late", moment.now, run.state.message)
+    return run.evolve(state=state).noted(moment.now, "late", late_seconds=seconds)
+
+
 def hinted(run: FlowRun, now: datetime) -> FlowRun:
     """Record that a hint was sent again, and put the next one off by 2, 4, 8, at most 10 minutes."""
     minutes = min(2 ** (run.hints + 1), 10)
@@ -672,8 +724,15 @@ def _chores_left(run: FlowRun) -> FlowRun:
     if not run.is_final:
         if run.phase is Phase.PLANNED:
             return run.evolve(wake_at=min(run.due_at, at) if at else run.due_at, hints=0)
+        if run.phase is Phase.WAITING:
+            return run.evolve(wake_at=waiting_wake_at(run), hints=0)
         return run
     return run.evolve(phase=Phase.ENDED if run.chores else Phase.SETTLED, wake_at=at, hints=0)
+
+
+def waiting_wake_at(run: FlowRun) -> datetime | None:
+    """When somebody looks at a parked run for another reason than a free slot: its wait is over, or it has chores."""
+    return min(filter(None, (run.wait_until, _next_chore(run.chores))), default=None)
 
 
 def _watch(run: FlowRun, handle: JobHandle, moment: Moment, what: str, **facts: object) -> FlowRun:

@@ -38,11 +38,15 @@ class SqliteQueue:
             self._count += 1
             self._sent.notify_all()
 
-    def wait(self, seconds: float, seen: int) -> int:
-        """Wait until this process has sent more than `seen` messages, or the time is over; return how many."""
+    @property
+    def sent(self) -> int:
+        """How many messages this process has sent."""
+        return self._count
+
+    def wait(self, seconds: float, seen: int) -> None:
+        """Wait until this process has sent more than `seen` messages, or the time is over."""
         with self._sent:
             self._sent.wait_for(lambda: self._count > seen, timeout=seconds)
-            return self._count
 
     def receive(self, limit: int, visibility_seconds: float) -> Sequence[Delivery]:
         now, receipt = self._seconds(), uuid4().hex

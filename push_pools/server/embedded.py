@@ -1,21 +1,22 @@
 """The whole service in one process: the handlers of the cloud functions, fed from the ledger's own file.
 
-A dispatcher hands deliveries to a bounded pool of threads, a ticker sends what is overdue, a sweeper looks
+A bounded number of workers handle messages, a ticker sends what is overdue, a sweeper looks
 at active jobs, and platforms that can tell of endings do so at once. What is decided is in `server.decisions`.
 """
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import os
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from push_pools.domain.errors import NotFound, PlatformMissing, PushPoolsError
-from push_pools.ports import TellsOfEndings
+from push_pools.ports import PreparesAhead, TellsOfEndings
 from push_pools.server.decisions import (
     BACK_SECONDS,
     handle_delivery,
@@ -25,6 +26,7 @@ from push_pools.server.decisions import (
     visibility_seconds,
 )
 from push_pools.server.home import HomeLock
+from push_pools.server.workers import Workers
 from push_pools.services.runs import is_idle
 from push_pools.services.tick import tick
 
@@ -37,8 +39,12 @@ if TYPE_CHECKING:
     from push_pools.ports import Delivery
 
 log = logging.getLogger("push_pools")
-LOOK_SECONDS: Final = 0.01
-"""How often the dispatcher asks whether another process has written to the file."""
+PREPARE_SECONDS: Final = 0.5
+"""How often platforms are told what is due."""
+AHEAD_SECONDS: Final = 3.0
+"""How far ahead they are told of it."""
+AHEAD_RUNS: Final = 100
+"""How many of the runs that are due are looked at for it."""
 
 
 class EmbeddedServer:
@@ -52,12 +58,16 @@ class EmbeddedServer:
         self.app, self._queue, self._file = opened.app, opened.queue, opened.file
         settings = opened.settings
         self._lock = HomeLock(settings.home)
-        self._workers = settings.workers
         self._sweep_seconds, self._tick_seconds = settings.sweep_seconds, settings.tick_seconds
         self._owner = f"embedded:{os.getpid()}:{time.time_ns()}"
         self._stopping = threading.Event()
-        self._room = threading.Semaphore(self._workers)
-        self._pool: ThreadPoolExecutor | None = None
+        self._workers = Workers(
+            self._queue,
+            self._file,
+            self._handle,
+            count=settings.workers,
+            visibility_seconds=visibility_seconds(self.app),
+        )
         self._threads: list[threading.Thread] = []
         self._listening: set[str] = set()
         self._serial = itertools.count(1)
@@ -69,14 +79,15 @@ class EmbeddedServer:
     def start(self) -> None:
         """Take the home, take over what an earlier server left, and begin to work."""
         self._lock.acquire()
+        gc.freeze()  # What is loaded by now stays; looking through it again and again would hold up bursts.
         take_over(self._owner, self.app, self._queue)
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="handler")
         for type_ in self.app.platforms.types():
             self._listen(type_)
-        for name, loop in (("dispatch", self._dispatch), ("tick", self._tick), ("sweep", self._sweep)):
+        for name, loop in (("tick", self._tick), ("sweep", self._sweep), ("prepare", self._prepare)):
             thread = threading.Thread(target=self._guarded, args=(name, loop), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
+        self._workers.start()
         log.info("serving", extra={"owner": self._owner})
 
     def stop(self) -> None:
@@ -84,8 +95,7 @@ class EmbeddedServer:
         self._stopping.set()
         for thread in self._threads:
             thread.join()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
+        self._workers.stop()
         for type_ in self._listening:
             platform = self.app.platforms(type_)
             if isinstance(platform, TellsOfEndings):
@@ -109,8 +119,7 @@ class EmbeddedServer:
     def is_idle(self) -> bool:
         """Whether nothing is due and nothing is in a worker's hands."""
         soon = self._queue.next_visible_in()
-        busy = self._room._value < self._workers
-        return not busy and (soon is None or soon > BACK_SECONDS * 2) and is_idle(self.app)
+        return not self._workers.is_busy() and (soon is None or soon > BACK_SECONDS * 2) and is_idle(self.app)
 
     def _guarded(self, name: str, loop: Callable[[], None]) -> None:
         while not self._stopping.is_set():
@@ -143,44 +152,6 @@ class EmbeddedServer:
 
     # -- loops
 
-    def _dispatch(self) -> None:
-        sent, version = self._queue.wait(0.0, -1), self._file.data_version()
-        while not self._stopping.is_set():
-            for delivery in self._receive():
-                self._room.acquire()
-                assert self._pool is not None
-                self._pool.submit(self._handle, delivery).add_done_callback(self._done)
-            sent, version = self._wait(sent, version)
-
-    def _receive(self) -> list[Delivery]:
-        if not self._room.acquire(timeout=1.0):
-            return []
-        free = 1
-        while free < self._workers and self._room.acquire(blocking=False):
-            free += 1
-        self._room.release(free)
-        return list(self._queue.receive(free, visibility_seconds(self.app)))
-
-    def _wait(self, sent: int, version: int) -> tuple[int, int]:
-        """Wait until a message is visible, sent here, or written by another process."""
-        end = time.monotonic() + min(self._queue.next_visible_in() or 0.0, 1.0)
-        if self._queue.next_visible_in() is None:
-            end = time.monotonic() + 1.0
-        while not self._stopping.is_set():
-            left = end - time.monotonic()
-            if left <= 0:
-                break
-            now_sent = self._queue.wait(min(left, LOOK_SECONDS), sent)
-            now_version = self._file.data_version()
-            if now_sent != sent or now_version != version:
-                return now_sent, now_version
-        return sent, self._file.data_version()
-
-    def _done(self, future: Future[None]) -> None:
-        self._room.release()
-        if error := future.exception():
-            log.error("handler_broke", extra={"reason": repr(error)})
-
     def _handle(self, delivery: Delivery) -> None:
         owner = f"{self._owner}/{delivery.id}.{delivery.receives}.{next(self._serial)}"
         handle_delivery(delivery, owner, self.app, self._queue)
@@ -190,6 +161,16 @@ class EmbeddedServer:
             tick(self.app)
             self.last_tick = time.time()
             self._stopping.wait(self._tick_seconds)
+
+    def _prepare(self) -> None:
+        """Tell platforms that are faster then how many jobs are due within moments."""
+        platforms = {type_: self.app.platforms(type_) for type_ in self._listening}
+        while not self._stopping.wait(PREPARE_SECONDS):
+            soon = self.app.clock.now() + timedelta(seconds=AHEAD_SECONDS * self.app.clock.speed)
+            due = [run for run in self.app.store.due(soon, limit=AHEAD_RUNS) if run.phase.is_submitting]
+            for type_, platform in platforms.items():
+                if isinstance(platform, PreparesAhead):
+                    platform.expect(sum(run.platform == type_ for run in due))
 
     def _sweep(self) -> None:
         while not self._stopping.wait(self._sweep_seconds):

@@ -22,10 +22,32 @@ MAX_DELAY_SECONDS: Final = 900.0
 """The longest delay a queue keeps (SQS); the tick takes over what is further away."""
 
 
-def change(app: App, run: FlowRun, decide: Callable[[FlowRun], FlowRun]) -> FlowRun:
+class RunKnown(Exception):
+    """The run that was to be put is in the ledger already."""
+
+    def __init__(self, run: FlowRun) -> None:
+        self.run = run
+        super().__init__(str(run.id))
+
+
+def put_first(run: FlowRun, app: App) -> FlowRun:
+    """Put a run that nobody else may have put before, and return it.
+
+    Raises:
+        RunKnown: Somebody has.
+        StoreUnavailable: The ledger cannot be written.
+    """
+    stored = app.store.put_run(run)
+    if stored != run.evolve(version=1):
+        raise RunKnown(stored)
+    return stored
+
+
+def change(app: App, run: FlowRun, decide: Callable[[FlowRun], FlowRun], *, counting: bool = False) -> FlowRun:
     """Write what `decide` makes of the run; a decision that changes nothing writes nothing.
 
     Raises:
+        ScopeFull: The decision takes a slot that is not free; `counting` takes it all the same.
         StoreUnavailable: The ledger cannot be written, or others always wrote first.
     """
     for _ in range(MAX_TRIES):
@@ -33,7 +55,7 @@ def change(app: App, run: FlowRun, decide: Callable[[FlowRun], FlowRun]) -> Flow
         if after is run:
             return run
         try:
-            return app.store.save(run, after)
+            return app.store.save(run, after, counting=counting) if counting else app.store.save(run, after)
         except VersionConflict:
             run = app.store.get_run(run.id)
     raise StoreUnavailable(f"flow run {run.id} is written to by too many at once")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from push_pools.domain.errors import NotFound, ScopeFull, VersionConflict
-from push_pools.ports import RecordT, RunFilter, RunPage
+from push_pools.domain.runs import Phase
+from push_pools.ports import Limit, RecordT, RunFilter, RunPage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from push_pools.domain.pools import CatalogueRecord
-    from push_pools.domain.runs import FlowRun, Phase
+    from push_pools.domain.runs import FlowRun
 
 
 class MemoryStore:
@@ -25,7 +27,7 @@ class MemoryStore:
         self._ledger_id = ledger_id or uuid4()
         self._lock = threading.RLock()
         self._runs: dict[UUID, FlowRun] = {}
-        self._limits: dict[str, int] = {}
+        self._limits: dict[str, Limit] = {}
         self._slots: dict[str, set[UUID]] = {}
         self._memo: dict[str, str] = {}
         self._catalogue: dict[tuple[str, str], CatalogueRecord] = {}
@@ -49,17 +51,17 @@ class MemoryStore:
                 raise NotFound("flow run", str(run_id))
             return self._runs[run_id]
 
-    def save(self, before: FlowRun, after: FlowRun) -> FlowRun:
+    def save(self, before: FlowRun, after: FlowRun, *, counting: bool = False) -> FlowRun:
         written = after.evolve(version=before.version + 1)
         with self._lock:
-            stored = self._runs[before.id]
+            stored = self._runs.get(before.id)
             if stored == written:
                 return written  # The first answer was lost.
-            if stored.version != before.version:
+            if stored is None or stored.version != before.version:
                 raise VersionConflict(f"flow run {before.id} was changed meanwhile")
             taken = set(after.slots) - set(before.slots)
-            for scope in sorted(taken):
-                if len(self._slots.get(scope, ())) >= self._limits.get(scope, 1 << 62):
+            for scope in () if counting else sorted(taken):
+                if self.limit_of(scope).is_full:
                     raise ScopeFull(scope)
             for scope in taken:
                 self._slots.setdefault(scope, set()).add(before.id)
@@ -68,9 +70,15 @@ class MemoryStore:
             self._runs[before.id] = written
         return written
 
-    def due(self, now: datetime, *, limit: int = 1000, shard: int | None = None) -> Sequence[FlowRun]:
+    def due(
+        self, now: datetime, *, after: datetime | None = None, limit: int = 1000, shard: int | None = None
+    ) -> Sequence[FlowRun]:
         del shard
-        found = [run for run in self._all() if run.wake_at is not None and run.wake_at <= now]
+        found = [
+            run
+            for run in self._all()
+            if run.wake_at is not None and run.wake_at <= now and (after is None or run.wake_at > after)
+        ]
         return sorted(found, key=lambda run: run.wake_at or now)[:limit]
 
     def active(self, platform: str, *, shard: int | None = None) -> Sequence[FlowRun]:
@@ -80,20 +88,38 @@ class MemoryStore:
     def active_platforms(self) -> frozenset[str]:
         return frozenset(run.platform for run in self._all() if run.phase.is_active)
 
-    def waiting(self, work_pool: str, *, limit: int = 1000) -> Sequence[FlowRun]:
-        found = [run for run in self._all() if run.work_pool == work_pool and run.waits_at is not None]
-        return sorted(found, key=lambda run: run.waits_at or "")[:limit]
+    def waiting(
+        self, work_pool: str, *, queue: str | None = None, after: str = "", limit: int = 1000
+    ) -> Sequence[FlowRun]:
+        found = [
+            (run.waits_at, run)
+            for run in self._all()
+            if run.work_pool == work_pool
+            and run.waits_at is not None
+            and run.waits_at > after
+            and queue in (None, run.work_queue)
+        ]
+        return [run for _, run in sorted(found, key=lambda each: each[0])[:limit]]
 
-    def set_limit(self, scope: str, limit: int | None) -> None:
+    def waiting_pools(self) -> frozenset[str]:
+        return frozenset(run.work_pool for run in self._all() if run.waits_at is not None)
+
+    def limit_of(self, scope: str) -> Limit:
         with self._lock:
-            if limit is None:
-                self._limits.pop(scope, None)
-            else:
-                self._limits[scope] = limit
+            return replace(self._limits.get(scope, Limit(scope)), taken=len(self._slots.get(scope, ())))
+
+    def put_limit(self, limit: Limit) -> Limit:
+        with self._lock:
+            stored = self.limit_of(limit.scope)
+            written = replace(limit, revision=limit.revision + 1, taken=stored.taken)
+            if stored != written and stored.revision != limit.revision:
+                raise VersionConflict(f"the limit of {limit.scope} was changed meanwhile")
+            self._limits[limit.scope] = written
+        return written
 
     def slots(self, scope: str) -> tuple[int | None, frozenset[UUID]]:
         with self._lock:
-            return self._limits.get(scope), frozenset(self._slots.get(scope, ()))
+            return self.limit_of(scope).slots, frozenset(self._slots.get(scope, ()))
 
     def runs(self, where: RunFilter, *, limit: int = 200, cursor: str | None = None) -> RunPage:
         found = sorted((run for run in self._all() if _matches(run, where)), key=_newest, reverse=True)
@@ -102,6 +128,13 @@ class MemoryStore:
             found = [run for run in found if _newest(run) < (float(at), run_id)]
         page = tuple(found[:limit])
         return RunPage(page, "{!r}|{}".format(*_newest(page[-1])) if len(found) > limit else None)
+
+    def purge(self, before: datetime, *, limit: int) -> int:
+        with self._lock:
+            old = [run for run in self._runs.values() if _is_history(run, before)]
+            for run in sorted(old, key=_newest)[:limit]:
+                del self._runs[run.id]
+        return min(len(old), limit)
 
     def count_by_phase(self) -> Mapping[Phase, int]:
         return Counter(run.phase for run in self._all())
@@ -155,6 +188,11 @@ class MemoryStore:
     def list(self, kind: type[RecordT]) -> Sequence[RecordT]:
         with self._lock:
             return [r for _, r in sorted(self._catalogue.items()) if isinstance(r, kind)]
+
+
+def _is_history(run: FlowRun, before: datetime) -> bool:
+    ended = run.phase is Phase.SETTLED and run.end_time is not None and run.end_time < before
+    return ended and run.scheduled_time < before
 
 
 def _newest(run: FlowRun) -> tuple[float, str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import threading
+from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from push_pools.domain.errors import NotFound, ScopeFull, VersionConflict
 from push_pools.domain.runs import FlowRun, Phase
 from push_pools.domain.states import StateType
-from push_pools.ports import RecordT, RunFilter, RunPage
+from push_pools.ports import Limit, RecordT, RunFilter, RunPage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,6 +33,8 @@ _UPDATE: Final = (
     "UPDATE runs SET version=?, phase=?, state_type=?, state_name=?, wake_at=?, waits_at=?, body=? "
     "WHERE id=? AND version=?"
 )
+KEPT_RUNS: Final = 1024
+"""How many runs are kept in memory."""
 
 
 class SqliteStore:
@@ -36,6 +42,7 @@ class SqliteStore:
 
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
+        self._runs = _KeptRuns()
         self._kept: dict[tuple[str, str], CatalogueRecord] = {}
         self._kept_at = (-1, -1)
         self._catalogue_writes = 0
@@ -51,7 +58,7 @@ class SqliteStore:
     # -- runs
 
     def put_run(self, run: FlowRun) -> FlowRun:
-        fresh = run.evolve(version=1)
+        fresh, version = run.evolve(version=1), self._file.known_version
         rows = self._file.execute(
             _INSERT,
             (
@@ -69,15 +76,21 @@ class SqliteStore:
                 fresh.model_dump_json(),
             ),
         )
-        return fresh if rows else self.get_run(run.id)
+        if not rows:
+            return self.get_run(run.id)
+        self._runs.keep(fresh, version)
+        return fresh
 
     def get_run(self, run_id: UUID) -> FlowRun:
+        """Return a run, from memory if this process wrote it last and no other has written anything since."""
+        if (kept := self._runs.get(run_id, self._file.data_version())) is not None:
+            return kept
         rows = self._file.execute("SELECT body FROM runs WHERE id=?", (str(run_id),))
         if not rows:
             raise NotFound("flow run", str(run_id))
         return FlowRun.model_validate_json(rows[0][0])
 
-    def save(self, before: FlowRun, after: FlowRun) -> FlowRun:
+    def save(self, before: FlowRun, after: FlowRun, *, counting: bool = False) -> FlowRun:
         written = after.evolve(version=before.version + 1)
         values = (
             written.version,
@@ -90,15 +103,17 @@ class SqliteStore:
             str(before.id),
             before.version,
         )
+        version = self._file.known_version  # Of before the write: what others write meanwhile is noticed.
         if before.slots == after.slots:
             saved = bool(self._file.execute(_UPDATE + " RETURNING 1", values))
         else:
-            saved = self._save_with_slots(before, after, values)
+            saved = self._save_with_slots(before, after, values, counting)
         if not saved:
             self._recognise(written)
+        self._runs.keep(written, version)
         return written
 
-    def _save_with_slots(self, before: FlowRun, after: FlowRun, values: Sequence[Any]) -> bool:
+    def _save_with_slots(self, before: FlowRun, after: FlowRun, values: Sequence[Any], counting: bool) -> bool:
         run_id = str(before.id)
         with self._file.transaction() as run:
             if not run(_UPDATE, values).rowcount:
@@ -106,7 +121,7 @@ class SqliteStore:
             for scope in set(before.slots) - set(after.slots):
                 run("DELETE FROM slots WHERE scope=? AND run_id=?", (scope, run_id))
             for scope in sorted(set(after.slots) - set(before.slots)):
-                _take(run, scope, run_id)
+                _take(run, scope, run_id, counting)
         return True
 
     def _recognise(self, written: FlowRun) -> None:
@@ -115,9 +130,13 @@ class SqliteStore:
         if not rows or rows[0][0] != written.model_dump_json():
             raise VersionConflict(f"flow run {written.id} was changed meanwhile")
 
-    def due(self, now: datetime, *, limit: int = 1000, shard: int | None = None) -> Sequence[FlowRun]:
+    def due(
+        self, now: datetime, *, after: datetime | None = None, limit: int = 1000, shard: int | None = None
+    ) -> Sequence[FlowRun]:
         del shard  # One file is one shard.
-        return self._select("WHERE wake_at <= ? ORDER BY wake_at LIMIT ?", (now.timestamp(), limit))
+        low = after.timestamp() if after else -math.inf
+        tail = "WHERE wake_at <= ? AND wake_at > ? ORDER BY wake_at LIMIT ?"
+        return self._select(tail, (now.timestamp(), low, limit))
 
     def active(self, platform: str, *, shard: int | None = None) -> Sequence[FlowRun]:
         del shard
@@ -127,17 +146,42 @@ class SqliteStore:
         sql = "SELECT DISTINCT platform FROM runs WHERE phase IN ('started', 'stopping')"
         return frozenset(row[0] for row in self._file.execute(sql))
 
-    def waiting(self, work_pool: str, *, limit: int = 1000) -> Sequence[FlowRun]:
-        return self._select("WHERE work_pool=? AND waits_at IS NOT NULL ORDER BY waits_at LIMIT ?", (work_pool, limit))
+    def waiting(
+        self, work_pool: str, *, queue: str | None = None, after: str = "", limit: int = 1000
+    ) -> Sequence[FlowRun]:
+        # A place begins with its queue and `#`; `$` is the character after it.
+        low, high = (after, "\uffff") if queue is None else (max(after, f"{queue}#"), f"{queue}$")
+        return self._select(
+            "WHERE work_pool=? AND waits_at > ? AND waits_at < ? ORDER BY waits_at LIMIT ?",
+            (work_pool, low, high, limit),
+        )
 
-    def set_limit(self, scope: str, limit: int | None) -> None:
-        if limit is None:
-            self._file.execute("DELETE FROM limits WHERE scope=?", (scope,))
+    def waiting_pools(self) -> frozenset[str]:
+        sql = "SELECT DISTINCT work_pool FROM runs WHERE waits_at IS NOT NULL"
+        return frozenset(row[0] for row in self._file.execute(sql))
+
+    def limit_of(self, scope: str) -> Limit:
+        rows = self._file.execute(
+            "SELECT slots, source, is_counting, revision, (SELECT count(*) FROM slots WHERE scope=?1) "
+            "FROM (SELECT 1) LEFT JOIN limits ON scope=?1",
+            (scope,),
+        )
+        slots, source, is_counting, revision, taken = rows[0]
+        return Limit(scope, slots, source or "", bool(is_counting), revision or 0, taken)
+
+    def put_limit(self, limit: Limit) -> Limit:
+        values = (limit.slots, limit.source, int(limit.is_counting), limit.revision + 1, limit.scope)
+        if limit.revision == 0:
+            sql = "INSERT INTO limits (slots, source, is_counting, revision, scope) VALUES (?,?,?,?,?) "
+            rows = self._file.execute(sql + "ON CONFLICT DO NOTHING RETURNING 1", values)
         else:
-            self._file.execute(
-                "INSERT INTO limits VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET slots=excluded.slots",
-                (scope, limit),
-            )
+            sql = "UPDATE limits SET slots=?, source=?, is_counting=?, revision=? WHERE scope=? AND revision=? "
+            rows = self._file.execute(sql + "RETURNING 1", (*values, limit.revision))
+        stored = self.limit_of(limit.scope)
+        written = replace(limit, revision=limit.revision + 1, taken=stored.taken)
+        if not rows and stored != written:
+            raise VersionConflict(f"the limit of {limit.scope} was changed meanwhile")
+        return written
 
     def slots(self, scope: str) -> tuple[int | None, frozenset[UUID]]:
         with self._file.transaction() as run:
@@ -156,6 +200,19 @@ class SqliteStore:
         page = tuple(found[:limit])
         more = len(found) > limit
         return RunPage(page, f"{page[-1].scheduled_time.timestamp()!r}|{page[-1].id}" if more else None)
+
+    def purge(self, before: datetime, *, limit: int) -> int:
+        # The index of newest runs ends with the oldest, so that nothing is read while there is no history.
+        old = (
+            "SELECT id FROM runs WHERE scheduled_time < ?1 AND phase = 'settled' "
+            "AND CAST(strftime('%s', json_extract(body, '$.end_time')) AS REAL) < ?1 "
+            "ORDER BY scheduled_time, id LIMIT ?2"
+        )
+        sql = f"DELETE FROM runs WHERE id IN ({old}) RETURNING id"  # noqa: S608 - constant text
+        rows = self._file.execute(sql, (before.timestamp(), limit))
+        for (run_id,) in rows:
+            self._runs.drop(UUID(run_id))
+        return len(rows)
 
     def count_by_phase(self) -> Mapping[Phase, int]:
         rows = self._file.execute("SELECT phase, count(*) FROM runs GROUP BY phase")
@@ -241,12 +298,36 @@ class SqliteStore:
         return [kind.model_validate_json(row[0]) for row in rows]
 
 
-def _take(run: Any, scope: str, run_id: str) -> None:
+class _KeptRuns:
+    """The runs that this process wrote last, each with the file's version of before that write."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: OrderedDict[UUID, tuple[FlowRun, int]] = OrderedDict()
+
+    def get(self, run_id: UUID, version: int) -> FlowRun | None:
+        kept = self._runs.get(run_id)
+        return kept[0] if kept is not None and kept[1] == version else None
+
+    def drop(self, run_id: UUID) -> None:
+        with self._lock:
+            self._runs.pop(run_id, None)
+
+    def keep(self, run: FlowRun, version: int) -> None:
+        with self._lock:
+            old = self._runs.pop(run.id, None)
+            newest = old if old is not None and old[0].version > run.version else (run, version)
+            self._runs[run.id] = newest
+            while len(self._runs) > KEPT_RUNS:
+                self._runs.popitem(last=False)
+
+
+def _take(run: Any, scope: str, run_id: str, counting: bool) -> None:
     # The count and the limit are read under the write lock, so no two takers see the same free slot.
     taken = run(
-        "INSERT INTO slots SELECT ?1, ?2 WHERE (SELECT count(*) FROM slots WHERE scope=?1) "
-        "< coalesce((SELECT slots FROM limits WHERE scope=?1), 1 << 62)",
-        (scope, run_id),
+        "INSERT INTO slots SELECT ?1, ?2 WHERE ?3 OR NOT EXISTS (SELECT 1 FROM limits WHERE scope=?1 AND "
+        "(is_counting OR (SELECT count(*) FROM slots WHERE scope=?1) >= slots))",
+        (scope, run_id, counting),
     ).rowcount
     if not taken:
         raise ScopeFull(scope)

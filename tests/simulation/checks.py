@@ -85,7 +85,7 @@ class Checks:
         self.runs: dict[UUID, FlowRun] = {}
         self.watches: dict[UUID, Watch] = {}
         self.outages = self.down_until = 0.0
-        self.is_calm = False
+        self.is_calm = self.finds_fail = False
         self.ways: set[tuple[Phase, Phase]] = set()
         self.last_stop: dict[UUID, list[float]] = {}
         self._final: dict[UUID, FlowRun] = {}
@@ -149,6 +149,8 @@ class Checks:
 
     def written(self, before: FlowRun | None, after: FlowRun) -> None:
         """Every write of a run comes by here, at the moment it is made."""
+        if before is None and after.id in self.runs:
+            return  # It was put before.
         self.runs[after.id] = after
         if before is not None and before.is_final:
             self._stays_final(before, after)
@@ -377,6 +379,8 @@ class Checks:
             return
         closing = self.timing.call_seconds + self.timing.settle_seconds + self.timing.claim_seconds
         latest = max(self._s(since) + self.timing.submit_seconds, self.down_until) + closing + 300.0
+        if run.phase is Phase.CALLING and self.finds_fail:
+            latest += self.timing.unreachable_seconds
         if self.engine.now > latest + 2 * SLACK_SECONDS + self.watches[run.id].allowed:
             self._violate("no limbo", f"has had no job for {self.engine.now - self._s(since):.0f} s", run.id)
 

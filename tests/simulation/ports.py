@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from tests.simulation.engine import Engine
 
 LATE_SECONDS = (1.0, 10.0, 45.0, 200.0, 1200.0, 4000.0)
-WRITES = frozenset({"put_run", "save", "put", "delete", "set_limit", "remember", "forget"})
-VISIBLE = frozenset({"ledger_id", "close"})
+WRITES = frozenset({"put_run", "save", "put", "delete", "put_limit", "purge"})
+VISIBLE = frozenset({"ledger_id", "close", "recall", "remember", "forget"})
+"""What is no place: the memo is asked by an adapter under a lock of its process, where nobody else can go on."""
 ASKS = frozenset({"prepare", "find", "observe", "stop", "cleanup", "logs"})
 """The calls of a platform that leave the process, but for `submit`."""
 
@@ -71,13 +72,13 @@ class PlacedStore:
         engine.place("store.put_run")
         return stored
 
-    def save(self, before: FlowRun, after: FlowRun) -> FlowRun:
+    def save(self, before: FlowRun, after: FlowRun, *, counting: bool = False) -> FlowRun:
         engine = self._engine
         engine.place("store.save")
         fails = engine.current is not None and self._faults.hit()
         if fails and not engine.chance.below(2):
             fail(engine, "store unavailable", "save")
-        saved = self._store.save(before, after)
+        saved = self._store.save(before, after, counting=counting)
         self._written(before, saved)
         if fails:
             fail(engine, "store answer lost", "save")

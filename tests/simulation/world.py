@@ -121,7 +121,14 @@ class World:
         self.store_faults, self.queue_faults, self.queue_errors = (Countdown(chance, 0.0) for _ in range(3))
         self.queue = ChaosQueue(self.engine, self.raw_queue, self.queue_faults, self.queue_errors)
         self.queue.on_send = lambda seconds: self.engine.after(seconds + 0.001, self._pump)
-        self.queue.on_lost = lambda body: self.checks.hint_dropped(run_of(body))
+        self.queue.on_lost = self._message_lost
+
+    def _message_lost(self, body: str) -> None:
+        about = run_of(body)
+        if about is not None:
+            self.checks.hint_dropped(about)
+        else:
+            self.checks.delayed(None, self.timing.tick_seconds)  # It asked to admit: the tick asks again.
 
     def _seconds(self) -> float:
         return self.engine.moment().timestamp()
@@ -272,6 +279,7 @@ class World:
         ):
             mean = chance.pick(means)
             countdown.__init__(chance, mean)  # type: ignore[misc]
+            self.checks.finds_fail |= countdown is self.trouble.asks and mean > 0
 
     def _end_trouble(self) -> None:
         engine = self.engine
@@ -360,13 +368,15 @@ class World:
     def _handle(self, host: Host, delivery: Any) -> None:
         number = next(self.serial)
         owner = f"{host.name}/{delivery.id}.{delivery.receives}.{number}"
-        about = run_of(delivery.body) or self._run_of_event(delivery.body)
+        about = run_of(delivery.body)
+        if is_event(delivery.body):
+            about = self._run_of_event(delivery.body)
 
         def act() -> None:
             try:
                 handle_delivery(delivery, owner, host.app, self.queue)
             except PushPoolsError:
-                self.checks.hint_dropped(about)  # It could not even be given back.
+                self._message_lost(delivery.body)  # It could not even be given back.
 
         due = float("inf") if self.is_embedded else self.engine.now + self.timing.function_seconds
         self.engine.spawn(host, f"message-{number}", act, about=about, due=due, on_end=self._pump)

@@ -17,6 +17,8 @@ from push_pools.testing.contracts.stores import a_run
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from push_pools.domain.runs import FlowRun
+
 
 def test_a_full_disk_is_named_and_nothing_is_half_written(tmp_path: Path) -> None:
     """SQLite's own "full" answer, made by a page limit; afterwards the file works again."""
@@ -90,12 +92,30 @@ def test_a_foreign_database_is_left_alone(tmp_path: Path) -> None:
     other.close()
 
 
+def test_an_older_ledger_is_upgraded(tmp_path: Path) -> None:
+    """By whoever opens it first; its runs stay, and its limits are derived again."""
+    store = SqliteStore(file := SqliteFile(tmp_path / "ledger.db"))
+    run = store.put_run(a_run())
+    file.execute("DROP TABLE limits")
+    file.execute("CREATE TABLE limits (scope TEXT PRIMARY KEY, slots INTEGER NOT NULL) WITHOUT ROWID")
+    file.execute("INSERT INTO limits VALUES ('POOL#local', 3)")
+    file.execute("PRAGMA user_version = 1")
+    store.close()
+    with ThreadPoolExecutor(4) as pool:
+        files = list(pool.map(lambda _: SqliteFile(tmp_path / "ledger.db"), range(4)))
+    store = SqliteStore(files[0])
+    assert store.get_run(run.id) == run
+    assert store.put_limit(store.limit_of("POOL#local")).revision == 1
+    for each in files:
+        each.close()
+
+
 def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
     """An older binary does not touch it."""
     file = SqliteFile(tmp_path / "ledger.db")
     file.execute("PRAGMA user_version = 99")
     file.close()
-    with pytest.raises(StoreTooNew, match=r"schema 99 and this release knows 1; upgrade"):
+    with pytest.raises(StoreTooNew, match=r"schema 99 and this release knows 2; upgrade"):
         SqliteFile(tmp_path / "ledger.db")
 
 
@@ -127,3 +147,47 @@ def test_another_process_is_noticed(tmp_path: Path) -> None:
     assert one.data_version() != before
     one.close()
     two.close()
+
+
+def test_a_run_that_another_process_wrote_is_read_afresh(tmp_path: Path) -> None:
+    """What is kept in memory counts only while nobody else has written."""
+    ours = SqliteStore(SqliteFile(tmp_path / "ledger.db"))
+    theirs = SqliteStore(SqliteFile(tmp_path / "ledger.db"))
+    run = ours.put_run(a_run())
+    assert ours.get_run(run.id) is ours.get_run(run.id)
+    newer = theirs.save(theirs.get_run(run.id), run.evolve(name="theirs"))
+    assert ours.get_run(run.id) == newer
+    newest = ours.save(newer, newer.evolve(name="ours"))
+    assert theirs.get_run(run.id) == newest
+    for store in (ours, theirs):
+        store.close()
+
+
+def test_a_write_that_others_overtook_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a write and its keeping another process wrote: what is kept then is known to be old."""
+    ours = SqliteStore(SqliteFile(tmp_path / "ledger.db"))
+    theirs = SqliteStore(SqliteFile(tmp_path / "ledger.db"))
+    run = ours.get_run(ours.put_run(a_run()).id)
+    keep = ours._runs.keep
+
+    def late(written: FlowRun, version: int) -> None:
+        theirs.save(theirs.get_run(run.id), written.evolve(name="theirs"))
+        ours._file.data_version()  # As another thread would.
+        keep(written, version)
+
+    monkeypatch.setattr(ours._runs, "keep", late)
+    ours.save(run, run.evolve(name="ours"))
+    assert ours.get_run(run.id).name == "theirs"
+    for store in (ours, theirs):
+        store.close()
+
+
+def test_only_the_last_runs_are_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are read from the file."""
+    monkeypatch.setattr("push_pools.stores.sqlite.KEPT_RUNS", 2)
+    store = SqliteStore(SqliteFile(tmp_path / "ledger.db"))
+    runs = [store.put_run(a_run()) for _ in range(3)]
+    assert store.get_run(runs[0].id) is not runs[0]
+    assert store.get_run(runs[0].id) == runs[0]
+    assert store.get_run(runs[2].id) is runs[2]
+    store.close()
