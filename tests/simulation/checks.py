@@ -366,6 +366,10 @@ class Checks:
 
     # -- from time to time
 
+    def unsettled(self) -> list[FlowRun]:
+        """Return the runs with which something is left to do."""
+        return [self.runs[id_] for id_ in self.watches]
+
     def look_around(self) -> None:
         """Nothing is in limbo, and the end of a job does not go unnoticed."""
         self.lanes.look_around()
@@ -378,7 +382,7 @@ class Checks:
             self.limbo += 1
             why = f"{run.phase} ({run.state.name}), {late:.0f} s after {watch.why}; {watch.allowed:.0f} s were allowed"
             self._violate("chores end" if run.is_final else "no limbo", why, run_id)
-        for run in self.runs.values():
+        for run in self.unsettled():
             if run.phase.is_submitting:
                 self._is_given_up(run)
             if run.phase is Phase.STARTED and run.job is not None:

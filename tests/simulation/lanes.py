@@ -74,15 +74,21 @@ class LaneChecks:
         self.checks, self.store = checks, store
         self.engine = checks.engine
         self.began: dict[Task, float] = {}
-        """When the decision that a handler is making now began to read who waits."""
+        """When the decision that a handler is making now began."""
+        self._read_pool: dict[Task, float] = {}
         self.changed_at = 0.0
         """When a slot was last given back, or a record of the catalogue written."""
         self._fits_since: dict[UUID, float] = {}
 
+    def reads_pool(self) -> None:
+        """A handler reads a pool; a decision begins with that."""
+        if self.engine.current is not None:
+            self._read_pool[self.engine.current] = self.engine.now
+
     def reads_waiters(self) -> None:
         """A handler begins to read who waits."""
-        if self.engine.current is not None:
-            self.began[self.engine.current] = self.engine.now
+        if (task := self.engine.current) is not None:
+            self.began[task] = self._read_pool.get(task, self.engine.now)
 
     # -- writes
 
@@ -163,7 +169,8 @@ class LaneChecks:
     def look_around(self) -> None:
         """Slots are those that runs hold, and who waits has a reason."""
         held: dict[str, set[UUID]] = {}
-        for run in self.checks.runs.values():
+        unsettled = self.checks.unsettled()
+        for run in unsettled:
             for scope in run.slots:
                 held.setdefault(scope, set()).add(run.id)
         for scope, runs in held.items():
@@ -171,7 +178,7 @@ class LaneChecks:
             if items != runs or self.store.limit_of(scope).taken != len(items):
                 self.checks._violate("slots are what runs hold", f"{scope} has {len(items)}, runs {len(runs)}", None)
         now = self.engine.now
-        for run in self.checks.runs.values():
+        for run in unsettled:
             if run.phase is not Phase.WAITING or not self._fits(run) or self._is_behind(run):
                 self._fits_since.pop(run.id, None)
                 continue
@@ -186,7 +193,7 @@ class LaneChecks:
         mine = self._place(run)
         return any(
             other.phase is Phase.WAITING and self._place(other) < mine and self._fits(other)
-            for other in self.checks.runs.values()
+            for other in self.checks.unsettled()
         )
 
 

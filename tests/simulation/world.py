@@ -17,7 +17,7 @@ from push_pools.domain.errors import NotAllowed, PushPoolsError
 from push_pools.domain.jobs import default_base_job_template
 from push_pools.domain.pools import WorkPool, WorkQueue
 from push_pools.domain.records import Timing
-from push_pools.domain.runs import FlowRun, Phase, RetryPolicy, run_id
+from push_pools.domain.runs import FlowRun, RetryPolicy, run_id
 from push_pools.domain.states import FailureClass
 from push_pools.platforms.ecs import EcsPlatform
 from push_pools.platforms.ecs_config import EcsJobConfiguration, EcsVariables
@@ -55,6 +55,7 @@ ECS_TEMPLATE = default_base_job_template(EcsJobConfiguration, EcsVariables)
 CREDENTIALS = "{{ blocks.aws-credentials.prod }}"
 SKEWS = (0.0, 2.5, -2.5, 1.0, -1.0)
 SPREAD_SECONDS = (600.0, 60.0, 3600.0)
+LOOK_SECONDS = 30.0
 LONGEST_SECONDS = 60 * 3600.0
 CALM, ROUGH = "calm", "rough"
 GREEDY = logging.getLogger("push_pools")
@@ -92,7 +93,7 @@ class World:
         self.is_embedded = chance.below(2) == 1
         self.family = "ecs" if chance.below(6) == 1 else chance.pick(sorted(FAMILIES))
         self.on_sqlite = chance.below(8) == 1
-        self.sweep_seconds = chance.pick((20.0, 5.0))
+        self.sweep_seconds = chance.pick((20.0, 10.0))
         self.tells = chance.below(4) > 0
         self.has_lanes, self.has_schedules = chance.below(3) == 1, chance.below(4) == 1
         self._build_ledger()
@@ -166,7 +167,7 @@ class World:
         if not self.is_embedded:
             self._every(self.timing.tick_seconds, lambda: self._loop_once("tick"))
             self._every(self.sweep_seconds, lambda: self._loop_once("sweep"))
-        self._every(15.0, self.checks.look_around)
+        self._every(LOOK_SECONDS, self.checks.look_around)
 
     def _host(self, name: str) -> Host:
         engine = self.engine
@@ -604,10 +605,11 @@ class World:
             raise self.engine.violation
 
     def _is_settled(self) -> bool:
-        runs = self.checks.runs.values()
+        if self.checks.watches:
+            return False
         if any(host.frozen_until > self.engine.now for host in self.hosts):
             return False
-        return all(run.phase is Phase.SETTLED for run in runs) and not any(map(is_event, self._messages()))
+        return not any(map(is_event, self._messages()))
 
     def _messages(self) -> list[str]:
         if self.raw_queue.depth() == 0:
