@@ -85,7 +85,7 @@ class World:
     def __init__(self, seed: int, replayed: Sequence[int] | None = None) -> None:
         chance = self.chance = Chance(seed, replayed)
         self.engine = engine = Engine(chance)
-        self.timing = Timing()
+        self.timing = Timing(submit_seconds=chance.pick((3600.0, 3600.0, 4 * 3600.0)))
         self.serial = itertools.count(1)
         self.ids = uuid5(NAMES, f"world {seed}")
         engine.offset = chance.pick((0.0, 86_400.0 * 40, -86_400.0 * 40))
