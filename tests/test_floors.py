@@ -35,7 +35,7 @@ PURE = {"pydantic", "pydantic_core", "cronsim", "dateutil", "jsonschema", "annot
 """What floor 0 may import beside the standard library."""
 OWNERS = {
     "boto3": {"credentials/aws", "platforms/ecs", "testing/ecs"},
-    "botocore": {"credentials/aws", "platforms/ecs", "testing/ecs"},
+    "botocore": {"credentials/aws", "platforms/ecs", "stores/dynamodb", "testing/ecs", "testing/dynamodb"},
     "sqlite3": {"sqlite_file"},
     "cryptography": {"vault/"},
     "yaml": {"services/config_file", "cli/"},
