@@ -277,8 +277,9 @@ class DynamoStore:
 
     def put_limit(self, limit: Limit) -> Limit:
         written = replace(limit, revision=limit.revision + 1)
-        # The count is left as it is: it belongs to the slots. A new item begins one, for the comparison with the limit.
-        update = "SET #source = :source, #is_counting = :is_counting, #revision = :next, #taken = if_not_exists(#taken, :zero)"
+        # The count is left as it is: it belongs to the slots. A new item begins one, to be compared with the limit.
+        kept = "#taken = if_not_exists(#taken, :zero)"
+        update = f"SET #source = :source, #is_counting = :is_counting, #revision = :next, {kept}"
         values: dict[str, Any] = {
             "zero": 0,
             "source": written.source,

@@ -1,4 +1,4 @@
-"""The DynamoDB ledger keeps the promises of all ledgers, on a local stand-in for DynamoDB."""
+"""The DynamoDB ledger keeps the promises of all ledgers, on a stand-in for DynamoDB and on the model of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from push_pools.stores.dynamodb import DynamoStore
 from push_pools.stores.dynamodb_calls import Calls
 from push_pools.stores.dynamodb_table import create_table
 from push_pools.testing.contracts.stores import StoreContract
+from push_pools.testing.dynamodb_model import DynamoModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,3 +34,11 @@ class TestDynamoStore(StoreContract):
         create_table(client, name)
         yield DynamoStore(Calls(client, name))
         client.delete_table(TableName=name)
+
+
+class TestDynamoStoreOnTheModel(StoreContract):
+    @pytest.fixture
+    def store(self) -> Store:
+        model = DynamoModel()
+        create_table(model, "ledger")
+        return DynamoStore(Calls(model, "ledger"))
