@@ -290,8 +290,10 @@ class _Admission:
 # -- telling -------------------------------------------------------------------
 
 
-def why_waiting(run: FlowRun, app: App) -> str:
-    """Return what a parked run waits for now."""
+def why_waiting(run: FlowRun, app: App) -> str | None:
+    """Return what a parked run waits for now; nothing for other runs."""
+    if run.phase is not Phase.WAITING:
+        return None
     return _why(run, lane_of(run, app), app) or "its turn: slots are given in order"
 
 
