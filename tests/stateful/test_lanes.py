@@ -195,7 +195,7 @@ class Lanes(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.file = SqliteFile(":memory:") if self.on_sqlite else None
-        self.world = LanesWorld(SqliteStore(self.file) if self.file else MemoryStore())
+        self.world = LanesWorld(SqliteStore(self.file) if self.file else self.ledger())
         self.app = self.world.app
         stamps = {"created_at": self.world.clock.now(), "updated_at": self.world.clock.now()}
         self.world.store.put(WorkQueue(id=uuid4(), work_pool="local", name="urgent", priority=2, **stamps))
@@ -223,6 +223,10 @@ class Lanes(RuleBasedStateMachine):
         return began_and_given
 
     # -- what happens
+
+    def ledger(self) -> Store:
+        """Return the ledger, where it is no file."""
+        return MemoryStore()
 
     @initialize(slots=LIMITS, faults=st.booleans())
     def begin(self, slots: int | None, faults: bool) -> None:
