@@ -186,7 +186,7 @@ def pack(text: str) -> bytes:
     """Return a text, compressed."""
     clear = text.encode()
     packed = b"z" + zlib.compress(clear)
-    return packed if len(packed) <= ZLIB_BYTES else b"x" + lzma.compress(clear)
+    return packed if len(packed) <= ZLIB_BYTES else b"x" + lzma.compress(clear, preset=1)
 
 
 def unpack(body: bytes | Any) -> str:
