@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX: Final = "PUSH_POOLS_"
-IGNORED: Final = frozenset({"PUSH_POOLS_DEBUG", "PUSH_POOLS_PREFECT_VENV", "PUSH_POOLS_DOUBLE"})
+IGNORED: Final = frozenset(
+    {"PUSH_POOLS_DEBUG", "PUSH_POOLS_PREFECT_VENV", "PUSH_POOLS_MINISTACK_VENV", "PUSH_POOLS_DOUBLE"}
+)
 """Names with our prefix that are not settings of the service: the command line's and the tests' own."""
 JOB_NAMES: Final = frozenset(
     f"PUSH_POOLS_{name}" for name in ("RUN_ID", "ATTEMPT", "PARAMETERS", "DEPLOYMENT", "SCHEDULED_TIME")

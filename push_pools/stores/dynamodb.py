@@ -15,7 +15,7 @@ import itertools
 from collections import Counter, OrderedDict
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID, uuid4
 
 from push_pools.domain.errors import NotFound, ScopeFull, StoreTooNew, StoreUnavailable, VersionConflict
@@ -28,6 +28,7 @@ from push_pools.stores.dynamodb_items import (
     from_attributes,
     listed_key,
     microseconds,
+    moment_of,
     read_run,
     record_item,
     record_key,
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 HISTORY: Final = timedelta(days=90)
 """How long a settled run is kept."""
 LEDGER: Final = {"PK": "LEDGER", "SK": "LEDGER"}
+PACE_TRIES: Final = 20
+"""How often a place is asked for that others take first."""
 KEPT_KEYS: Final = 10_000
 """How many ids of records are remembered with their keys."""
 FIRST, LAST = "\x00", "\U0010ffff"
@@ -59,6 +62,19 @@ _IS_NEW: Final = "attribute_not_exists(#PK)"
 _IS_VERSION: Final = "#version = :version"
 # A scope that was never limited has no `slots`; one whose holders are being counted gives nothing to others.
 _HAS_ROOM: Final = "(attribute_not_exists(#slots) OR #taken < #slots) AND NOT #is_counting = :true"
+
+
+class Rate(Protocol):
+    """How fast something may be asked for."""
+
+    @property
+    def interval(self) -> int:
+        """Microseconds from one place to the next."""
+        ...
+
+    def oldest(self, now: datetime) -> int:
+        """Return the earliest place that can still be taken, in microseconds since 1970."""
+        ...
 
 
 class DynamoStore:
@@ -295,11 +311,8 @@ class DynamoStore:
         condition = "#revision = :revision" if limit.revision else "attribute_not_exists(#revision)"
         if limit.revision:
             values["revision"] = limit.revision
-        request = self._calls.write("Update", condition, values, key=_limit_key(limit.scope), update=update)
         try:
-            stored = from_attributes(
-                self._calls("update_item", ReturnValues="ALL_NEW", **request["Update"])["Attributes"]
-            )
+            stored = self._update(_limit_key(limit.scope), condition, values, update)
         except Refused as refused:
             stored = _stored(refused)
         found = _limit(limit.scope, stored)
@@ -423,6 +436,35 @@ class DynamoStore:
 
     def forget(self, key: str) -> None:
         self._calls.delete(_memo_key(key))
+
+    def pace(self, scope: str, rate: Rate, now: datetime, *, ahead_seconds: float = 0.0) -> datetime:
+        key, oldest, interval = {"PK": f"PACE#{scope}", "SK": "PACE"}, rate.oldest(now), rate.interval
+        latest = microseconds(now + timedelta(seconds=ahead_seconds))
+        for _ in range(PACE_TRIES):
+            try:
+                # The next place, if it can be taken still and is not too far ahead. When the answer to the first try
+                # is lost, its place is lost too: nobody gets one that another has.
+                values = {"interval": interval, "oldest": oldest, "latest": latest}
+                condition = "#place BETWEEN :oldest AND :latest"
+                return moment_of(self._update(key, condition, values, "ADD #place :interval")["place"] - interval)
+            except Refused as refused:
+                stored = from_attributes(refused.reasons[0].item or {}).get("place")
+            if stored is not None and stored > latest:
+                return moment_of(stored)
+            try:
+                # After a rest, or for the first time: the oldest that is saved up, unless somebody was faster.
+                condition = "attribute_not_exists(#place) OR #place < :oldest"
+                values = {"next": oldest + interval, "oldest": oldest}
+                self._update(key, condition, values, "SET #place = :next")
+                return moment_of(oldest)
+            except Refused:
+                continue
+        raise StoreUnavailable(f"too many ask for the pace of {scope} at once")
+
+    def _update(self, key: Mapping[str, str], condition: str, values: Values, update: str) -> Attributes:
+        """Change an item under a condition and return it as it is then."""
+        request = self._calls.write("Update", condition, values, key=key, update=update)["Update"]
+        return from_attributes(self._calls("update_item", ReturnValues="ALL_NEW", **request)["Attributes"])
 
     # -- catalogue
 

@@ -76,6 +76,11 @@ def microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
+def moment_of(microseconds: int) -> datetime:
+    """Return the moment of a number that `microseconds` gave."""
+    return _EPOCH + microseconds * _MICROSECOND
+
+
 # -- keys ----------------------------------------------------------------------
 
 

@@ -27,7 +27,7 @@ from push_pools.ports import Limit, RunFilter
 from push_pools.stores.dynamodb import DynamoStore
 from push_pools.stores.dynamodb_calls import OPEN_TRIES, TRIES, Calls
 from push_pools.stores.dynamodb_errors import Reason, Refused, TryAgain, explain
-from push_pools.stores.dynamodb_items import MAX_BODY_BYTES, SHORTENED, run_item, run_key
+from push_pools.stores.dynamodb_items import MAX_BODY_BYTES, SHORTENED, microseconds, run_item, run_key
 from push_pools.stores.dynamodb_table import EXPIRES, create_table
 from push_pools.testing.clocks import START
 from push_pools.testing.contracts.stores import a_run, set_limit
@@ -90,7 +90,7 @@ def test_an_unlimited_run_touches_only_its_own_item(ledger: Ledger) -> None:
         assert operation == "put_item"
         touched.add(request["Item"]["SK"]["S"])
 
-    ledger.model.fault = watch  # type: ignore[assignment]
+    ledger.model.fault = watch
     run = ledger.store.put_run(a_run())
     for phase in (Phase.CLAIMED, Phase.CALLING, Phase.STARTED, Phase.ENDED, Phase.SETTLED):
         run = ledger.store.save(run, run.evolve(phase=phase))
@@ -377,17 +377,22 @@ def test_lists_of_every_filter_join_without_gaps() -> None:
             )
         )
     runs.sort(key=lambda run: (run.scheduled_time, str(run.id)), reverse=True)
-    states = [frozenset(), frozenset({"COMPLETED"}), frozenset({"Late", "RUNNING"}), frozenset({"FAILED", "Scheduled"})]
+    filters: list[frozenset[str]] = [
+        frozenset(),
+        frozenset({"COMPLETED"}),
+        frozenset({"Late", "RUNNING"}),
+        frozenset({"FAILED", "Scheduled"}),
+    ]
     since = [None, START + timedelta(minutes=20)]
     prefixes = ["", str(runs[0].id)[:1], str(runs[0].id)[:2], str(runs[0].id)[:6]]
-    for state, deployment, pool, start, prefix in itertools.product(
-        [*states, frozenset({"Unheard"})], [None, deployments[0]], [None, "a"], since, prefixes
+    for states, deployment, pool, start, prefix in itertools.product(
+        [*filters, frozenset({"Unheard"})], [None, deployments[0]], [None, "a"], since, prefixes
     ):
-        where = RunFilter(state, deployment, pool, start, prefix)
+        where = RunFilter(states, deployment, pool, start, prefix)
         want = [
             run
             for run in runs
-            if (not state or run.state.type in state or run.state.name in state)
+            if (not states or run.state.type in states or run.state.name in states)
             and deployment in (None, run.deployment_id)
             and pool in (None, run.work_pool)
             and (start is None or run.scheduled_time >= start)
@@ -625,3 +630,46 @@ def test_moments_are_kept_to_the_microsecond(ledger: Ledger) -> None:
     run = ledger.store.put_run(a_run(wake_at=at))
     assert ledger.store.due(at - timedelta(microseconds=1)) == []
     assert ledger.store.due(at) == [run]
+
+
+@dataclass(frozen=True)
+class EveryTenth:
+    """Ten a second, two of them saved up."""
+
+    interval: int = 100_000
+
+    def oldest(self, now: datetime) -> int:
+        return microseconds(now) - self.interval
+
+
+def test_places_are_taken_by_one_conditional_update(ledger: Ledger) -> None:
+    """The first one by two; one that is too far ahead is told by the refusal, without another read."""
+    rate = EveryTenth()
+
+    def ask(now: datetime, ahead: float = 0.0) -> float:
+        return (ledger.store.pace("s", rate, now, ahead_seconds=ahead) - START).total_seconds()
+
+    assert ask(START) == -0.1
+    assert ledger.model.calls == {"update_item": 2}
+    assert [ask(START), ask(START), ask(START, 0.1), ask(START, 0.1)] == [0.0, 0.1, 0.1, 0.2]
+    assert ledger.model.calls == {"update_item": 6}
+    assert ask(START + timedelta(seconds=5)) == 4.9
+
+
+def test_a_place_whose_answer_was_lost_is_given_to_nobody(ledger: Ledger) -> None:
+    """The repeated request takes the next one."""
+    rate = EveryTenth()
+    first = ledger.store.pace("s", rate, START, ahead_seconds=5)
+    ledger.fail(Fault.LOST)
+    assert ledger.store.pace("s", rate, START, ahead_seconds=5) == first + timedelta(seconds=0.2)
+
+
+def test_who_is_always_too_late_for_a_place_gives_up(ledger: Ledger) -> None:
+    """Somebody else begins the row each time."""
+
+    def refuse(**request: Any) -> Any:
+        raise refusal("ConditionalCheckFailedException")
+
+    ledger.model.update_item = refuse  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable, match="too many ask for the pace of s"):
+        ledger.store.pace("s", EveryTenth(), START)
