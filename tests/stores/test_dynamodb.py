@@ -25,7 +25,7 @@ from push_pools.domain.runs import JOURNAL_ENTRIES, FlowRun, Phase
 from push_pools.domain.states import State
 from push_pools.ports import Limit, RunFilter
 from push_pools.stores.dynamodb import DynamoStore
-from push_pools.stores.dynamodb_calls import OPEN_TRIES, TRIES, Calls
+from push_pools.stores.dynamodb_calls import BATCH, OPEN_TRIES, TRIES, Calls
 from push_pools.stores.dynamodb_errors import Reason, Refused, TryAgain, explain
 from push_pools.stores.dynamodb_items import MAX_BODY_BYTES, SHORTENED, microseconds, run_item, run_key
 from push_pools.stores.dynamodb_table import EXPIRES, create_table
@@ -673,3 +673,84 @@ def test_who_is_always_too_late_for_a_place_gives_up(ledger: Ledger) -> None:
     ledger.model.update_item = refuse  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable, match="too many ask for the pace of s"):
         ledger.store.pace("s", EveryTenth(), START)
+
+
+def test_a_run_that_is_put_parked_is_put_once(ledger: Ledger) -> None:
+    """The first write wins there too, with its waiter."""
+    run = a_run(phase=Phase.WAITING, waits_at="q#1")
+    first = ledger.store.put_run(run)
+    assert ledger.store.put_run(run.evolve(name="other")) == first
+    assert ledger.store.waiting("local") == [first]
+
+
+def test_an_id_that_a_record_has_no_more_finds_nothing(ledger: Ledger) -> None:
+    """What says where it is may be older than what is there."""
+    pool = ledger.store.put(a_pool())
+    other = ledger.store.put(pool.model_copy(update={"id": uuid4()}))
+    assert ledger.another().find(WorkPool, pool.id) is None
+    assert ledger.another().find(WorkPool, other.id) == other
+
+
+def test_everything_but_hints_is_read_as_it_is_now(ledger: Ledger) -> None:
+    """Who waits, what is free, what a record says: never an answer that may be older than a write that succeeded."""
+    store, hints = ledger.store, list[str]()
+    run = store.put_run(a_run(phase=Phase.WAITING, waits_at="q#1"))
+    pool = store.put(a_pool())
+
+    def watch(operation: str, request: Mapping[str, Any]) -> None:
+        tables = request.get("RequestItems", {"": request}).values()
+        if not all(each.get("ConsistentRead") for each in tables):
+            hints.append(request.get("IndexName") or str(request["ExpressionAttributeValues"]))
+
+    ledger.model.fault = watch
+    store.get_run(run.id)
+    store.waiting("local")
+    store.limit_of("POOL#local")
+    store.slots("POOL#local")
+    store.get(WorkPool, "local")
+    ledger.another().find(WorkPool, pool.id)
+    store.list(WorkPool)
+    store.recall("k")
+    store.runs(RunFilter(id_prefix=str(run.id)[:4]))
+    assert not hints
+    store.due(START)
+    store.active("fake")
+    store.waiting_pools()
+    assert set(hints) == {"wake", "active", "{':waits': {'S': 'WAITS'}}"}
+
+
+def test_a_repeated_transaction_is_the_same_request(ledger: Ledger) -> None:
+    """With the same token, by which DynamoDB knows it; another write has another."""
+    tokens = list[str]()
+    coming = [Fault.LOST, Fault.CONFLICT, None, None]
+
+    def watch(operation: str, request: Mapping[str, Any]) -> Fault | None:
+        if operation != "transact_write_items":
+            return None
+        tokens.append(request["ClientRequestToken"])
+        return coming.pop(0)
+
+    ledger.model.fault = watch
+    run = ledger.store.put_run(a_run())
+    run = ledger.store.save(run, run.evolve(slots=("POOL#local",)))
+    ledger.store.save(run, run.evolve(slots=()))
+    assert [tokens.index(token) for token in tokens] == [0, 0, 0, 3]
+
+
+def test_a_run_that_ends_while_lists_are_read_is_listed_once(ledger: Ledger) -> None:
+    """It is found among the open runs, and then among those that are done; here the second is read in another batch."""
+    newer = [ledger.store.put_run(a_run(scheduled_time=START + timedelta(hours=1))) for _ in range(BATCH - 1)]
+    run = ledger.store.put_run(a_run())
+    older = ledger.store.put_run(a_run(scheduled_time=START - timedelta(hours=1)))
+    ended = run.evolve(phase=Phase.SETTLED, state=State.of("Completed", START))
+    query = ledger.model.query
+
+    def and_it_ends(**request: Any) -> Any:
+        answer = query(**request)
+        if any(item["SK"]["S"] == str(run.id) for item in answer["Items"]) and run.version == 1:
+            ledger.another().save(run, ended)
+        return answer
+
+    ledger.model.query = and_it_ends  # type: ignore[method-assign]
+    listed = [each.id for each in ledger.store.runs(RunFilter()).runs]
+    assert listed[len(newer) :] == [run.id, older.id]
