@@ -53,24 +53,13 @@ class SqliteStore:
 
     def put_run(self, run: FlowRun) -> FlowRun:
         fresh = run.evolve(version=1)
-        rows = self._file.execute(
-            _INSERT,
-            (
-                str(fresh.id),
-                fresh.version,
-                fresh.phase,
-                fresh.state.type,
-                fresh.state.name,
-                str(fresh.deployment_id) if fresh.deployment_id else None,
-                fresh.work_pool,
-                fresh.platform,
-                fresh.scheduled_time.timestamp(),
-                _seconds(fresh.wake_at),
-                fresh.waits_at,
-                fresh.model_dump_json(),
-            ),
-        )
-        return fresh if rows else self.get_run(run.id)
+        return fresh if self._file.execute(_INSERT, _row(fresh)) else self.get_run(run.id)
+
+    def put_runs(self, runs: Sequence[FlowRun]) -> Mapping[UUID, FlowRun]:
+        rows = [_row(run.evolve(version=1)) for run in runs]
+        with self._file.transaction() as execute:
+            known = [run.id for run, row in zip(runs, rows, strict=True) if not execute(_INSERT, row).fetchall()]
+        return {run_id: self.get_run(run_id) for run_id in known}
 
     def get_run(self, run_id: UUID) -> FlowRun:
         rows = self._file.execute("SELECT body FROM runs WHERE id=?", (str(run_id),))
@@ -244,6 +233,23 @@ class SqliteStore:
     def list(self, kind: type[RecordT]) -> Sequence[RecordT]:
         rows = self._file.execute("SELECT body FROM catalogue WHERE kind=? ORDER BY name", (kind.__name__,))
         return [kind.model_validate_json(row[0]) for row in rows]
+
+
+def _row(run: FlowRun) -> tuple[Any, ...]:
+    return (
+        str(run.id),
+        run.version,
+        run.phase,
+        run.state.type,
+        run.state.name,
+        str(run.deployment_id) if run.deployment_id else None,
+        run.work_pool,
+        run.platform,
+        run.scheduled_time.timestamp(),
+        _seconds(run.wake_at),
+        run.waits_at,
+        run.model_dump_json(),
+    )
 
 
 def _take(run: Any, scope: str, run_id: str) -> None:
