@@ -132,7 +132,7 @@ class _Round:
         self._queues = {queue.key: queue for queue in app.store.list(WorkQueue)}
         self._kept = _kept_of(app.store)
         self._todo: list[FlowRun] = []
-        self._planned: list[tuple[_Known, Schedule, datetime]] = []
+        self._planned: list[tuple[_Known, datetime]] = []
         self._failed: list[tuple[Deployment, datetime, str]] = []
         self._healed: list[PlanMark] = []
 
@@ -170,7 +170,7 @@ class _Round:
         known = (schedule.id, schedule.version, schedule.planned_from)
         begin = self._begin(deployment, schedule, begin, anew=anew)
         end = self.now + self.look_ahead
-        if not anew and (begin >= end or self._kept.is_empty(known, begin, end)):
+        if not anew and (begin >= end or self._kept.is_empty(known, schedule, begin, end)):
             return
         due = due_fires(
             schedule,
@@ -188,7 +188,7 @@ class _Round:
             note = "more was missed before; it is not made good"
             runs[0] = runs[0].noted(self.now, "catch-up capped", note=note)
         self._todo += runs
-        self._planned.append((known, schedule, end))
+        self._planned.append((known, end))
 
     def _begin(self, deployment: Deployment, schedule: Schedule, begin: datetime, *, anew: bool) -> datetime:
         """Return the moment after which a schedule is planned."""
@@ -223,12 +223,12 @@ class _Round:
             send_hints(self.app, (run for run in stored if _waits(run) and run.due_at <= soon))
             self._todo = []
         if not self._todo:
-            for known_, schedule, until in self._planned:
-                self._kept.keep(known_, schedule, until)
+            for planned in self._planned:
+                self._kept.keep(*planned)
             self._planned = []
 
     def _run_of(self, deployment: Deployment, schedule: Schedule, fire: FireTime) -> FlowRun:
-        event = ScheduledRun.model_construct(
+        event = ScheduledRun(
             deployment=deployment.key,
             parameters=schedule.parameters,
             job_variables=schedule.job_variables,
@@ -337,24 +337,29 @@ class _Kept:
     MOST: Final = 200_000
 
     def __init__(self) -> None:
-        self._next: dict[_Known, tuple[datetime, datetime]] = {}
+        self._next: dict[_Known, tuple[datetime, datetime | None]] = {}
 
-    def keep(self, known: _Known, schedule: Schedule, planned_until: datetime) -> None:
-        """Keep that a schedule is planned up to a moment, and when it is next due after that."""
-        horizon = planned_until + _SEARCH
-        following = next(fire_times(schedule, planned_until, until=horizon), None)
+    def keep(self, known: _Known, planned_until: datetime) -> None:
+        """Keep that a schedule is planned up to a moment."""
         if len(self._next) >= self.MOST:
             self._next = {}
-        self._next[known] = (planned_until, following.utc if following else horizon)
+        self._next[known] = (planned_until, None)
 
-    def is_empty(self, known: _Known, begin: datetime, end: datetime) -> bool:
+    def is_empty(self, known: _Known, schedule: Schedule, begin: datetime, end: datetime) -> bool:
         """Whether a schedule surely names no instant after `begin` up to `end`."""
-        since, following = self._next.get(known, (end, end))
-        return since <= begin and end < following
+        since, following = self._next.get(known, (None, None))
+        if since is None or since > begin:
+            return False
+        if following is None:
+            horizon = since + _SEARCH
+            fire = next(fire_times(schedule, since, until=horizon), None)
+            following = fire.utc if fire else horizon
+            self._next[known] = (since, following)
+        return end < following
 
     def planned_until(self, known: _Known) -> datetime:
         """Return up to when this process has planned a schedule."""
-        return self._next.get(known, (NEVER, NEVER))[0]
+        return self._next.get(known, (NEVER, None))[0]
 
 
 _OF_STORES: WeakKeyDictionary[Store, _Kept] = WeakKeyDictionary()

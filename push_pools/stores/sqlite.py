@@ -40,6 +40,7 @@ class SqliteStore:
         self._kept: dict[tuple[str, str], CatalogueRecord] = {}
         self._kept_at = (-1, -1)
         self._catalogue_writes = 0
+        self._listed: dict[str, dict[str, CatalogueRecord]] = {}
         self._ledger_id = UUID(file.execute("SELECT value FROM meta WHERE name='ledger_id'")[0][0])
 
     @property
@@ -231,8 +232,12 @@ class SqliteStore:
             raise VersionConflict(f"{kind} {name!r} was changed meanwhile")
 
     def list(self, kind: type[RecordT]) -> Sequence[RecordT]:
+        """Return the records of a kind; what is stored in the words that were listed before is not parsed anew."""
         rows = self._file.execute("SELECT body FROM catalogue WHERE kind=? ORDER BY name", (kind.__name__,))
-        return [kind.model_validate_json(row[0]) for row in rows]
+        kept = self._listed.get(kind.__name__, {})
+        found = {body: kept.get(body) or kind.model_validate_json(body) for (body,) in rows}
+        self._listed[kind.__name__] = found
+        return [record for record in found.values() if isinstance(record, kind)]
 
 
 def _row(run: FlowRun) -> tuple[Any, ...]:
