@@ -110,6 +110,14 @@ class RunStore(Protocol):
         """
         ...
 
+    def put_runs(self, runs: Sequence[FlowRun]) -> Mapping[UUID, FlowRun]:
+        """Add many runs as `put_run` does, and return those whose id was known already, as they are stored.
+
+        Raises:
+            StoreUnavailable: Some may have been written; putting them again tells.
+        """
+        ...
+
     def get_run(self, run_id: UUID) -> FlowRun:
         """Return the run as it is now; the read is consistent.
 
@@ -262,6 +270,14 @@ class Queue(Protocol):
 
         Raises:
             StoreUnavailable: The message was not kept.
+        """
+        ...
+
+    def send_all(self, messages: Sequence[tuple[str, float]]) -> None:
+        """Put many messages on the queue, each with its delay in real seconds.
+
+        Raises:
+            StoreUnavailable: Some may not have been kept.
         """
         ...
 

@@ -45,6 +45,13 @@ class MemoryStore:
         with self._lock:
             return self._runs.setdefault(run.id, run.evolve(version=1))
 
+    def put_runs(self, runs: Sequence[FlowRun]) -> Mapping[UUID, FlowRun]:
+        with self._lock:
+            known = {run.id: self._runs[run.id] for run in runs if run.id in self._runs}
+            for run in runs:
+                self.put_run(run)
+        return known
+
     def get_run(self, run_id: UUID) -> FlowRun:
         with self._lock:
             if run_id not in self._runs:

@@ -100,7 +100,9 @@ def test_a_tick_of_many_deployments_writes_one_mark() -> None:
     world.calls.clear()
     world.advance(60)
     plan_all(world.app)
-    writes = [call for call in world.calls if call in ("before store.put", "before store.put_run", "before queue.send")]
+    writes = [
+        call for call in world.calls if call in ("before store.put", "before store.put_runs", "before queue.send_all")
+    ]
     assert writes == ["before store.put"]
     assert [mark.name for mark in world.store.list(PlanMark)] == ["ledger"]
 
@@ -430,7 +432,7 @@ def test_a_deploy_whose_planning_fails_is_planned_by_the_tick(monkeypatch: pytes
     world = World()
     world.tick()
     with monkeypatch.context() as patch:
-        patch.setattr(world.store, "put_run", _unavailable)
+        patch.setattr(world.store, "put_runs", _unavailable)
         create_schedule(world.app, "report/hourly", parse_schedule(MINUTELY))
     assert world.runs() == []
     begin = world.clock.now()
@@ -645,7 +647,7 @@ def test_a_store_that_fails_fails_the_tick_and_leaves_the_mark(monkeypatch: pyte
     world = World()
     scheduled(world, MINUTELY)
     with monkeypatch.context() as patch:
-        patch.setattr(world.store, "put_run", _unavailable)
+        patch.setattr(world.store, "put_runs", _unavailable)
         patch.setattr(world.store, "put", _unavailable)
         with pytest.raises(StoreUnavailable):
             tick(world.app)

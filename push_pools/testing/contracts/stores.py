@@ -70,6 +70,16 @@ class StoreContract:
         assert first.version == 1
         assert again == first
 
+    def test_many_runs_are_put_at_once_and_the_known_ones_returned(self, store: Store) -> None:
+        """New ones are as after `put_run`; what was there stays, and is returned as it is stored."""
+        known = store.put_run(a_run(parameters={"n": 1}))
+        fresh = [a_run() for _ in range(3)]
+        found = store.put_runs([fresh[0], known.evolve(parameters={"n": 2}), *fresh[1:]])
+        assert found == {known.id: known}
+        assert [store.get_run(run.id).version for run in fresh] == [1, 1, 1]
+        assert set(store.put_runs(fresh)) == {run.id for run in fresh}
+        assert store.put_runs([]) == {}
+
     def test_of_many_puts_at_once_one_wins(self, store: Store) -> None:
         """Eight writers of one id all get the same run."""
         id_ = uuid4()
@@ -139,6 +149,7 @@ class StoreContract:
         due = store.due(START + timedelta(seconds=10))
         assert [run.id for run in due] == [early.id, late.id]
         assert [run.id for run in store.due(START + timedelta(seconds=10), limit=1)] == [early.id]
+        assert [run.id for run in store.due(START + timedelta(seconds=10), after=START)] == [late.id]
 
     def test_active_runs_are_those_with_a_job(self, store: Store) -> None:
         """Started and stopping runs of that platform; nothing else."""
@@ -426,6 +437,15 @@ class QueueContract:
         assert not queue.receive(10, 30)
         queue.ack(delivery)
         assert queue.depth() == 0
+
+    def test_many_messages_are_sent_at_once(self, queue: LocalQueue, clock: ManualClock) -> None:
+        """Each with its own delay."""
+        queue.send_all([("a", 0.0), ("b", 5.0), ("c", 0.0)])
+        assert sorted(delivery.body for delivery in queue.receive(10, 30)) == ["a", "c"]
+        clock.advance(5)
+        assert [delivery.body for delivery in queue.receive(10, 20)] == ["b"]
+        queue.send_all([])
+        assert queue.depth() == 3
 
     def test_a_delayed_message_waits(self, queue: LocalQueue, clock: ManualClock) -> None:
         """It becomes visible after its delay, and the queue says when."""
