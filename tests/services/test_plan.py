@@ -496,6 +496,16 @@ def test_a_tick_with_an_old_snapshot_puts_nothing_twice_and_moves_no_mark_back()
     assert len(by_time(world)) == 7
 
 
+def test_a_clock_that_was_set_back_moves_no_mark_back() -> None:
+    world = World()
+    scheduled(world, MINUTELY)
+    world.tick()
+    before = world.store.get(PlanMark, "ledger")
+    world.advance(-3600)
+    world.tick()
+    assert world.store.get(PlanMark, "ledger") == before
+
+
 # -- every policy, whatever happens to the ticks -------------------------------
 
 
