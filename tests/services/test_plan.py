@@ -99,7 +99,7 @@ def test_a_tick_of_many_deployments_writes_one_mark() -> None:
     world.tick()
     world.calls.clear()
     world.advance(60)
-    plan_all(world.app)
+    world._guarded(lambda: plan_all(world.app))
     writes = [
         call for call in world.calls if call in ("before store.put", "before store.put_runs", "before queue.send_all")
     ]
