@@ -36,7 +36,7 @@ class Settings:
     sweep_seconds: float = 5.0
     """`PUSH_POOLS_SWEEP_SECONDS`: how often the embedded server looks at active jobs."""
     tick_seconds: float = 60.0
-    """`PUSH_POOLS_TICK_SECONDS`: how often the embedded server sends what is overdue."""
+    """`PUSH_POOLS_TICK_SECONDS`: how often the embedded server plans schedules and sends what is overdue."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:

@@ -162,7 +162,7 @@ class ProcessPlatform:
     def handle(self, job: BaseJobConfiguration, key: str) -> JobHandle:
         """Return the handle, without a pid, of the job that `submit` would start. Pure."""
         run_id, attempt = job.env.get("PUSH_POOLS_RUN_ID"), job.env.get("PUSH_POOLS_ATTEMPT")
-        return JobHandle.model_construct(
+        return JobHandle(
             key=key,
             platform=TYPE,
             place=dict(self._place),
@@ -367,7 +367,7 @@ class ProcessPlatform:
         )
 
     def _observation(self, handle: JobHandle, status: JobStatus, **facts: Any) -> Observation:
-        return Observation.model_construct(key=handle.key, status=status, observed_at=self._clock.now(), **facts)
+        return Observation(key=handle.key, status=status, observed_at=self._clock.now(), **facts)
 
     def _moment(self, epoch: float) -> datetime:
         """Return a time of the machine on the clock that runs are kept by."""
@@ -469,6 +469,10 @@ class ProcessPlatform:
         with suppress(OSError):
             if len(self._tells) == 1:
                 self._watcher.after(PRUNE_AFTER_SECONDS, self._prune)
+
+    def expect(self, jobs: int) -> None:
+        """Have shells waiting for jobs that are about to be started."""
+        self._wrappers.expect(jobs)
 
     def follow(self, handle: JobHandle) -> None:
         """Also tell of this job, which an earlier process started; at once if it is over. Repeatable."""

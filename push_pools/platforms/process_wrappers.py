@@ -1,7 +1,8 @@
 """The shells that start local jobs: spawned ahead of time, told later which job to start.
 
-Most of the time that a local job costs is the start of programs: a shell, then the job's. So one wrapper is kept
-waiting; a job then costs little more than its own program. Without one waiting, it is spawned on the spot.
+Most of the time that a local job costs is the start of programs: a shell, then the job's. So a wrapper is kept
+waiting, and more when more jobs are expected; a job then costs little more than its own program. Without one
+waiting, it is spawned on the spot.
 """
 
 # Plain strings for paths, as in `process_jobs`.
@@ -35,6 +36,9 @@ SHELL = shutil.which("sh", path="/bin:/usr/bin") or "/bin/sh"
 ENV_PROGRAM = "/usr/bin/env"
 REFILL_SECONDS = 0.005
 """How long after a job was started the next wrapper is spawned, so that it does not compete with the job's start."""
+
+MOST_WAITING = 64
+"""How many wrappers are kept waiting at most, however many jobs are expected."""
 
 YOUNG_SECONDS = 60.0
 """How old the directory of a wrapper that waits for nobody is when it is removed."""
@@ -202,7 +206,8 @@ class Wrappers:
     """Keeps a wrapper waiting, and hands it out."""
 
     def __init__(self, jobs: str, env: Mapping[str, str], watcher: ExitWatcher, *, waiting: int = 1) -> None:
-        self._jobs, self._env, self._watcher, self._wanted = jobs, env, watcher, waiting
+        self._jobs, self._env, self._watcher = jobs, env, watcher
+        self._usually = self._wanted = waiting
         self._prelude, self._strangers = _prelude(), _inheritable()
         self._lock = threading.Lock()
         self._waiting: list[Wrapper] = []
@@ -235,6 +240,25 @@ class Wrappers:
         with suppress(OSError):  # Only for speed.
             if self._wanted:
                 self._watcher.after(REFILL_SECONDS, self.refill)
+
+    def expect(self, jobs: int) -> None:
+        """Keep as many wrappers waiting as jobs are expected, and let others go that are not needed any more."""
+        with self._lock:
+            self._wanted = max(self._usually, min(jobs, MOST_WAITING)) if self._usually else 0
+            missing = self._wanted - len(self._waiting)
+            spare, self._waiting = self._waiting[self._wanted :], self._waiting[: self._wanted]
+        for wrapper in spare:
+            wrapper.dismiss()
+        if missing > 0:
+            with suppress(OSError):  # Only for speed.
+                self._watcher.after(0.0, self._prepare)
+
+    def _prepare(self) -> None:
+        """Spawn one of those that are missing, then let the watcher see to others before the next."""
+        with suppress(OSError, WrapperSilent):
+            if not self._is_closed and len(self._waiting) < self._wanted:
+                self.give_back(self._spawn())
+                self._watcher.after(0.0, self._prepare)
 
     def close(self) -> None:
         """Let the waiting wrappers end. To be called when the watcher has ended."""

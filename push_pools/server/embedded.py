@@ -1,53 +1,50 @@
 """The whole service in one process: the handlers of the cloud functions, fed from the ledger's own file.
 
-A dispatcher hands deliveries to a bounded pool of threads, a ticker sends what is overdue, a sweeper looks
-at active jobs, and platforms that can tell of endings do so at once. Nothing here decides anything.
+A bounded number of workers handle messages, a ticker sends what is overdue, a sweeper looks
+at active jobs, and platforms that can tell of endings do so at once. What is decided is in `server.decisions`.
 """
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 import os
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from push_pools.domain.errors import (
-    InvalidInput,
-    NotAllowed,
-    NotFound,
-    OutOfTime,
-    PlatformMissing,
-    PushPoolsError,
-    StoreUnavailable,
+from push_pools.domain.errors import NotFound, PlatformMissing, PushPoolsError
+from push_pools.ports import PreparesAhead, TellsOfEndings
+from push_pools.server.decisions import (
+    BACK_SECONDS,
+    handle_delivery,
+    sweep_all,
+    take_over,
+    told_over,
+    visibility_seconds,
 )
-from push_pools.ports import Invocation, TellsOfEndings
 from push_pools.server.home import HomeLock
-from push_pools.services.handle import handle_message
-from push_pools.services.ledger import change, send_hint_at
-from push_pools.services.poll import job_over
+from push_pools.server.workers import Workers
 from push_pools.services.runs import is_idle
-from push_pools.services.sweep import sweep
 from push_pools.services.tick import tick
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from push_pools.bootstrap import Embedded
-    from push_pools.domain.runs import FlowRun, JobHandle
+    from push_pools.domain.runs import JobHandle
     from push_pools.domain.states import Observation
     from push_pools.ports import Delivery
 
 log = logging.getLogger("push_pools")
-LOOK_SECONDS: Final = 0.01
-"""How often the dispatcher asks whether another process has written to the file."""
-MAX_TRIES: Final = 5
-"""How often a message is tried that makes a handler fail in an unforeseen way."""
-BACK_SECONDS: Final = 1.0
-"""After how long a message comes back that could not be handled now."""
+PREPARE_SECONDS: Final = 0.5
+"""How often platforms are told what is due."""
+AHEAD_SECONDS: Final = 3.0
+"""How far ahead they are told of it."""
+AHEAD_RUNS: Final = 100
+"""How many of the runs that are due are looked at for it."""
 
 
 class EmbeddedServer:
@@ -61,12 +58,16 @@ class EmbeddedServer:
         self.app, self._queue, self._file = opened.app, opened.queue, opened.file
         settings = opened.settings
         self._lock = HomeLock(settings.home)
-        self._workers = settings.workers
         self._sweep_seconds, self._tick_seconds = settings.sweep_seconds, settings.tick_seconds
         self._owner = f"embedded:{os.getpid()}:{time.time_ns()}"
         self._stopping = threading.Event()
-        self._room = threading.Semaphore(self._workers)
-        self._pool: ThreadPoolExecutor | None = None
+        self._workers = Workers(
+            self._queue,
+            self._file,
+            self._handle,
+            count=settings.workers,
+            visibility_seconds=visibility_seconds(self.app),
+        )
         self._threads: list[threading.Thread] = []
         self._listening: set[str] = set()
         self._serial = itertools.count(1)
@@ -78,14 +79,15 @@ class EmbeddedServer:
     def start(self) -> None:
         """Take the home, take over what an earlier server left, and begin to work."""
         self._lock.acquire()
-        self._take_over()
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="handler")
+        gc.freeze()  # What is loaded by now stays; looking through it again and again would hold up bursts.
+        take_over(self._owner, self.app, self._queue)
         for type_ in self.app.platforms.types():
             self._listen(type_)
-        for name, loop in (("dispatch", self._dispatch), ("tick", self._tick), ("sweep", self._sweep)):
+        for name, loop in (("tick", self._tick), ("sweep", self._sweep), ("prepare", self._prepare)):
             thread = threading.Thread(target=self._guarded, args=(name, loop), name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
+        self._workers.start()
         log.info("serving", extra={"owner": self._owner})
 
     def stop(self) -> None:
@@ -93,8 +95,7 @@ class EmbeddedServer:
         self._stopping.set()
         for thread in self._threads:
             thread.join()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
+        self._workers.stop()
         for type_ in self._listening:
             platform = self.app.platforms(type_)
             if isinstance(platform, TellsOfEndings):
@@ -118,8 +119,7 @@ class EmbeddedServer:
     def is_idle(self) -> bool:
         """Whether nothing is due and nothing is in a worker's hands."""
         soon = self._queue.next_visible_in()
-        busy = self._room._value < self._workers
-        return not busy and (soon is None or soon > BACK_SECONDS * 2) and is_idle(self.app)
+        return not self._workers.is_busy() and (soon is None or soon > BACK_SECONDS * 2) and is_idle(self.app)
 
     def _guarded(self, name: str, loop: Callable[[], None]) -> None:
         while not self._stopping.is_set():
@@ -130,26 +130,6 @@ class EmbeddedServer:
             except Exception:
                 log.exception("loop_failed", extra={"loop": name})
             self._stopping.wait(BACK_SECONDS)
-
-    # -- after a crash
-
-    def _take_over(self) -> None:
-        """The lock is ours, so whoever claimed before is dead: its claims are over and its messages visible."""
-        shown = self._queue.show_all()
-        claimed = 0
-        for run in self.app.store.due(self.app.clock.now() + timedelta(days=3650), limit=1_000_000):
-            if run.claim is not None and run.claim.owner != self._owner:
-                change(self.app, run, self._expired)
-                send_hint_at(self.app, run, self.app.clock.now())
-                claimed += 1
-        log.info("took_over", extra={"messages": shown, "claims": claimed})
-
-    def _expired(self, run: FlowRun) -> FlowRun:
-        if run.claim is None or run.claim.until <= self.app.real_clock.now():
-            return run
-        now = self.app.clock.now()
-        claim = run.claim.model_copy(update={"until": self.app.real_clock.now()})
-        return run.evolve(claim=claim, wake_at=now).noted(now, "claim of a dead server is over")
 
     # -- endings
 
@@ -168,70 +148,13 @@ class EmbeddedServer:
                 platform.follow(run.job.handle)
 
     def _over(self, handle: JobHandle, seen: Observation) -> None:
-        try:
-            job_over(handle, seen, self.app)
-        except PushPoolsError as error:
-            log.warning("told_in_vain", extra={"job_key": handle.key, "reason": str(error)})
+        told_over(handle, seen, self.app)
 
     # -- loops
 
-    def _dispatch(self) -> None:
-        sent, version = self._queue.wait(0.0, -1), self._file.data_version()
-        while not self._stopping.is_set():
-            for delivery in self._receive():
-                self._room.acquire()
-                assert self._pool is not None
-                self._pool.submit(self._handle, delivery).add_done_callback(self._done)
-            sent, version = self._wait(sent, version)
-
-    def _receive(self) -> list[Delivery]:
-        if not self._room.acquire(timeout=1.0):
-            return []
-        free = 1
-        while free < self._workers and self._room.acquire(blocking=False):
-            free += 1
-        self._room.release(free)
-        return list(self._queue.receive(free, self.app.timing.function_seconds + 30.0))
-
-    def _wait(self, sent: int, version: int) -> tuple[int, int]:
-        """Wait until a message is visible, sent here, or written by another process."""
-        end = time.monotonic() + min(self._queue.next_visible_in() or 0.0, 1.0)
-        if self._queue.next_visible_in() is None:
-            end = time.monotonic() + 1.0
-        while not self._stopping.is_set():
-            left = end - time.monotonic()
-            if left <= 0:
-                break
-            now_sent = self._queue.wait(min(left, LOOK_SECONDS), sent)
-            now_version = self._file.data_version()
-            if now_sent != sent or now_version != version:
-                return now_sent, now_version
-        return sent, self._file.data_version()
-
-    def _done(self, future: Future[None]) -> None:
-        self._room.release()
-        if error := future.exception():
-            log.error("handler_broke", extra={"reason": repr(error)})
-
     def _handle(self, delivery: Delivery) -> None:
-        deadline = self.app.real_clock.now() + timedelta(seconds=self.app.timing.function_seconds)
-        invocation = Invocation(f"{self._owner}/{delivery.id}.{delivery.receives}.{next(self._serial)}", deadline)
-        try:
-            handle_message(delivery.body, f"local:{delivery.id}", self.app, invocation)
-        except (OutOfTime, StoreUnavailable) as error:
-            log.warning("message_back", extra={"message_id": delivery.id, "reason": str(error)})
-            self._queue.release(delivery, delay_seconds=BACK_SECONDS)
-        except (InvalidInput, NotAllowed, NotFound, PlatformMissing) as error:
-            log.warning("message_dead", extra={"message_id": delivery.id, "reason": str(error)})
-            self._queue.bury(delivery, str(error))
-        except Exception as error:
-            log.exception("message_failed", extra={"message_id": delivery.id})
-            if delivery.receives >= MAX_TRIES:
-                self._queue.bury(delivery, f"{type(error).__name__}: {error}")
-            else:
-                self._queue.release(delivery, delay_seconds=BACK_SECONDS)
-        else:
-            self._queue.ack(delivery)
+        owner = f"{self._owner}/{delivery.id}.{delivery.receives}.{next(self._serial)}"
+        handle_delivery(delivery, owner, self.app, self._queue)
 
     def _tick(self) -> None:
         while not self._stopping.is_set():
@@ -239,7 +162,16 @@ class EmbeddedServer:
             self.last_tick = time.time()
             self._stopping.wait(self._tick_seconds)
 
+    def _prepare(self) -> None:
+        """Tell platforms that are faster then how many jobs are due within moments."""
+        platforms = {type_: self.app.platforms(type_) for type_ in self._listening}
+        while not self._stopping.wait(PREPARE_SECONDS):
+            soon = self.app.clock.now() + timedelta(seconds=AHEAD_SECONDS * self.app.clock.speed)
+            due = [run for run in self.app.store.due(soon, limit=AHEAD_RUNS) if run.phase.is_submitting]
+            for type_, platform in platforms.items():
+                if isinstance(platform, PreparesAhead):
+                    platform.expect(sum(run.platform == type_ for run in due))
+
     def _sweep(self) -> None:
         while not self._stopping.wait(self._sweep_seconds):
-            for platform in self.app.store.active_platforms():
-                sweep(platform, self.app, every_seconds=self._sweep_seconds * self.app.clock.speed)
+            sweep_all(self.app, self._sweep_seconds)

@@ -14,13 +14,11 @@ from push_pools.domain.events import (
     Sweep,
     parse_event,
 )
-from push_pools.domain.runs import Phase
 from push_pools.services.admit import admit
 from push_pools.services.chores import do_chores
 from push_pools.services.ledger import log
-from push_pools.services.schedule import put_scheduled_run, send_if_soon
 from push_pools.services.stop import stop_run
-from push_pools.services.submit import submit_run
+from push_pools.services.submit import submit_run, submit_scheduled_run
 from push_pools.services.sweep import sweep
 from push_pools.services.tick import tick
 
@@ -44,13 +42,7 @@ def handle_message(body: str, envelope_id: str, app: App, invocation: Invocation
     parsed = parse_event(body, envelope_id=envelope_id)
     event = parsed.event
     if isinstance(event, ScheduledRun):
-        run = put_scheduled_run(event, app, envelope_id=parsed.envelope_id or envelope_id).run
-        if run.phase is Phase.PLANNED and run.due_at <= app.clock.now():
-            submit_run(
-                run.id, app, invocation, known=run
-            )  # This message is its hint: it comes back if anything goes wrong.
-        else:
-            send_if_soon(run, app)
+        submit_scheduled_run(event, app, invocation, envelope_id=parsed.envelope_id or envelope_id)
     elif isinstance(event, Submit):
         run_id = event.run_id
         _for_run(run_id, lambda: submit_run(run_id, app, invocation))

@@ -9,7 +9,7 @@ from push_pools.domain.errors import StoreUnavailable, VersionConflict
 from push_pools.domain.events import hint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from push_pools.domain.runs import FlowRun
@@ -20,6 +20,27 @@ MAX_TRIES: Final = 20
 """How often a decision is made anew because somebody else wrote first."""
 MAX_DELAY_SECONDS: Final = 900.0
 """The longest delay a queue keeps (SQS); the tick takes over what is further away."""
+
+
+class RunKnown(Exception):
+    """The run that was to be put is in the ledger already."""
+
+    def __init__(self, run: FlowRun) -> None:
+        self.run = run
+        super().__init__(str(run.id))
+
+
+def put_first(run: FlowRun, app: App) -> FlowRun:
+    """Put a run that nobody else may have put before, and return it.
+
+    Raises:
+        RunKnown: Somebody has.
+        StoreUnavailable: The ledger cannot be written.
+    """
+    stored = app.store.put_run(run)
+    if stored != run.evolve(version=1):
+        raise RunKnown(stored)
+    return stored
 
 
 def change(app: App, run: FlowRun, decide: Callable[[FlowRun], FlowRun], *, counting: bool = False) -> FlowRun:
@@ -49,9 +70,22 @@ def send_hint(app: App, run: FlowRun) -> None:
 
 def send_hint_at(app: App, run: FlowRun, at: datetime) -> None:
     """Send the run's hint with a delay; what is beyond a queue's longest delay is left to the tick."""
-    delay = (at - app.clock.now()).total_seconds() / app.clock.speed
-    if delay <= MAX_DELAY_SECONDS:
-        app.queue.send(hint(hint_type(run), run.id), delay_seconds=max(delay, 0.0))
+    for body, delay in _hints(app, [(run, at)]):
+        app.queue.send(body, delay_seconds=delay)
+
+
+def send_hints(app: App, runs: Iterable[FlowRun]) -> None:
+    """Send the hints of many runs, each for when it is due; what is too far away is left to the tick."""
+    if messages := list(_hints(app, ((run, run.due_at) for run in runs))):
+        app.queue.send_all(messages)
+
+
+def _hints(app: App, runs: Iterable[tuple[FlowRun, datetime]]) -> Iterator[tuple[str, float]]:
+    now, speed = app.clock.now(), app.clock.speed
+    for run, at in runs:
+        delay = (at - now).total_seconds() / speed
+        if delay <= MAX_DELAY_SECONDS:
+            yield hint(hint_type(run), run.id), max(delay, 0.0)
 
 
 def hint_type(run: FlowRun) -> str:

@@ -9,7 +9,6 @@ whoever wrote the record later comes later to the limit too, so an older limit n
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -115,8 +114,7 @@ def count_active(app: App, limit: Limit) -> Limit:
         page = app.store.runs(_in_scope(app, limit.scope), cursor=cursor)
         for run in page.runs:
             if _belongs(run, limit.scope) and limit.scope not in run.slots:
-                after = change(app, run, partial(_counted, scope=limit.scope, app=app), counting=True)
-                counted += after is not run
+                counted += count_run(run, limit.scope, app) is not run
             if counted >= COUNTED_AT_ONCE:
                 return limit
         cursor = page.cursor
@@ -141,5 +139,6 @@ def _belongs(run: FlowRun, scope: str) -> bool:
     return kind != "QUEUE" or lanes.queue_scope(run.work_pool, run.work_queue) == scope
 
 
-def _counted(run: FlowRun, *, scope: str, app: App) -> FlowRun:
-    return lanes.count_in(run, scope, app.moment())
+def count_run(run: FlowRun, scope: str, app: App) -> FlowRun:
+    """Give a run that is active already a slot of a newer limit, full or not, and return the run that follows."""
+    return change(app, run, lambda r: lanes.count_in(r, scope, app.moment()), counting=True)

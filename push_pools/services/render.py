@@ -24,7 +24,6 @@ from push_pools.services.blocks import load_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from uuid import UUID
 
     from push_pools.domain.runs import FlowRun
     from push_pools.ports import App, Platform
@@ -46,14 +45,7 @@ def render_run(run: FlowRun, app: App) -> BaseJobConfiguration:
         raise NotFound("work pool", run.work_pool, fix="it was deleted after the run was put; create it again")
     deployment = deployment_of(run, app)
     values = merge_job_variables(deployment.layer() if deployment else {}, run.job_variables)
-    _validated(pool, values)
-    job = app.platforms(pool.type).job_configuration.from_template_and_values(
-        pool.base_job_template,
-        values,
-        load_block=load_block(app),
-        load_variable=load_variable(app),
-        environ=app.environ,
-    )
+    job = _filled(pool, values, app)
     job.prepare_for_flow_run(
         FlowRunInfo(
             id=run.id,
@@ -69,23 +61,53 @@ def render_run(run: FlowRun, app: App) -> BaseJobConfiguration:
     return job
 
 
-_VALID: Final[OrderedDict[tuple[UUID, int, bytes], None]] = OrderedDict()
-"""Digests of job variables that were found valid for a version of a pool.
+_FILLED: Final[OrderedDict[tuple[object, ...], BaseJobConfiguration | None]] = OrderedDict()
+"""Filled templates by version of the pool and digest of the job variables; `None` where only the check can be kept.
 
-Schemas are slow, and the runs of a deployment alike.
+Schemas and templates are slow, and the runs of a deployment alike.
 """
-_VALID_KEPT: Final = 1024
+_FILLED_KEPT: Final = 1024
 
 
-def _validated(pool: WorkPool, values: Mapping[str, Any]) -> None:
-    text = json.dumps(values, sort_keys=True, default=str)
+def _filled(pool: WorkPool, values: Mapping[str, Any], app: App) -> BaseJobConfiguration:
+    """Return the pool's template, filled with these job variables; what depends on a single run is not yet in it."""
+    text = json.dumps([values, dict(app.environ)], sort_keys=True, default=str)
     key = (pool.id, pool.version, hashlib.sha256(text.encode()).digest())
-    if key in _VALID:
-        return
-    validate_job_variables(pool.base_job_template, values)
-    _VALID[key] = None
-    while len(_VALID) > _VALID_KEPT:
-        _VALID.popitem(last=False)
+    kept = _FILLED.get(key, _NEVER)
+    if isinstance(kept, BaseJobConfiguration):
+        return kept.model_copy(deep=True)
+    if kept is _NEVER:
+        validate_job_variables(pool.base_job_template, values)
+    loads = _Loads(app)
+    job = app.platforms(pool.type).job_configuration.from_template_and_values(
+        pool.base_job_template,
+        values,
+        load_block=loads.block,
+        load_variable=loads.variable,
+        environ=app.environ,
+    )
+    _FILLED[key] = None if loads.count else job.model_copy(deep=True)
+    while len(_FILLED) > _FILLED_KEPT:
+        _FILLED.popitem(last=False)
+    return job
+
+
+_NEVER: Final = object()
+
+
+class _Loads:
+    """Reads blocks and variables, which may be others the next time, and counts how often."""
+
+    def __init__(self, app: App) -> None:
+        self._block, self._variable, self.count = load_block(app), load_variable(app), 0
+
+    def block(self, type_slug: str | None, name: str) -> Mapping[str, Any]:
+        self.count += 1
+        return self._block(type_slug, name)
+
+    def variable(self, name: str) -> object:
+        self.count += 1
+        return self._variable(name)
 
 
 def deployment_of(run: FlowRun, app: App) -> Deployment | None:

@@ -12,7 +12,7 @@ from push_pools.domain.runs import FlowRun, run_id
 from push_pools.domain.states import State
 from push_pools.ports import LogPage, RunFilter
 from push_pools.services.ledger import send_hint
-from push_pools.services.schedule import Put, mint_key, put_scheduled_run, send_if_soon
+from push_pools.services.schedule import Put, mint_key, put_run, run_of_event, send_if_soon
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,7 +79,7 @@ def run_deployment(
         work_queue=work_queue,
         tags=tuple(tags),
     )
-    put = put_scheduled_run(event, app, envelope_id="")
+    put = put_run(run_of_event(event, app, envelope_id=""), event, app)
     send_if_soon(put.run, app)
     return put
 

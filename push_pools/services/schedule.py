@@ -11,17 +11,15 @@ from push_pools.domain.errors import InvalidEvent, InvalidInput, NotAllowed, Not
 from push_pools.domain.events import ScheduledRun, identity
 from push_pools.domain.job_variables import validate_job_variables
 from push_pools.domain.pools import DEFAULT_QUEUE, WorkPool, WorkQueue
-from push_pools.domain.runs import FlowRun, run_id
+from push_pools.domain.runs import HISTORY, FlowRun, run_id
 from push_pools.domain.states import State
 from push_pools.services.catalogue import find_deployment, get_work_pool
-from push_pools.services.ledger import change, log, send_hint
+from push_pools.services.ledger import RunKnown, change, log, put_first, send_hint
 
 if TYPE_CHECKING:
     from push_pools.domain.deployments import Deployment
     from push_pools.ports import App
 
-HISTORY: Final = timedelta(days=90)
-"""An event older than this is refused: its run may have been forgotten, and would run again."""
 _PUT_AGAIN: Final = ("parameters", "job_variables", "scheduled_time", "work_pool", "work_queue")
 
 
@@ -33,8 +31,8 @@ class Put:
     is_new: bool
 
 
-def put_scheduled_run(event: ScheduledRun, app: App, *, envelope_id: str) -> Put:
-    """Put the run that an event asks for; the same event twice is one run. The caller submits it, or sends its hint.
+def run_of_event(event: ScheduledRun, app: App, *, envelope_id: str) -> FlowRun:
+    """Return the planned run that an event asks for, not stored yet; the same event twice is the same run.
 
     Raises:
         InvalidEvent: The event is too old, or names something in a wrong way.
@@ -46,12 +44,15 @@ def put_scheduled_run(event: ScheduledRun, app: App, *, envelope_id: str) -> Put
     due = event.scheduled_time or now
     if due < now - HISTORY:
         raise InvalidEvent(f"scheduled_time {due.isoformat()} is more than {HISTORY.days} days ago; send a current one")
-    run = _run_of(event, app, due, identity(event, envelope_id=envelope_id, received_at=now))
-    stored = app.store.put_run(run)
-    is_new = stored == run.evolve(version=1)
-    if not is_new:
-        stored = _put_again(stored, run, event, app)
-    return Put(stored, is_new)
+    return _run_of(event, app, due, identity(event, envelope_id=envelope_id, received_at=now))
+
+
+def put_run(run: FlowRun, event: ScheduledRun, app: App) -> Put:
+    """Put the run of an event, unless it is there. The caller submits it, or sends its hint."""
+    try:
+        return Put(put_first(run, app), is_new=True)
+    except RunKnown as known:
+        return Put(put_again(known.run, run, event, app), is_new=False)
 
 
 def send_if_soon(run: FlowRun, app: App) -> None:
@@ -129,7 +130,7 @@ def _check_variables(event: ScheduledRun, deployment: Deployment | None, pool: W
             raise InvalidEvent(f"job_variables of an event for {where}: {error}") from error
 
 
-def _put_again(stored: FlowRun, run: FlowRun, event: ScheduledRun, app: App) -> FlowRun:
+def put_again(stored: FlowRun, run: FlowRun, event: ScheduledRun, app: App) -> FlowRun:
     """Report a second event of the same identity that asks for something else; the first one wins."""
     differs = [name for name in _PUT_AGAIN if getattr(stored, name) != getattr(run, name)]
     if event.scheduled_time is None and "scheduled_time" in differs:

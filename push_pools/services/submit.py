@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from push_pools.domain import transitions
+from push_pools.domain import lanes, transitions
 from push_pools.domain.errors import (
     CancelRequested,
     ClaimLost,
@@ -27,24 +27,31 @@ from push_pools.domain.errors import (
 from push_pools.domain.failures import explain_error
 from push_pools.domain.runs import Phase
 from push_pools.domain.states import Failure, FailureClass, State
-from push_pools.services.admit import is_limited, park_run
+from push_pools.domain.status import Part
+from push_pools.services.admit import is_limited, lane_of, park_run
+from push_pools.services.ask import asking
 from push_pools.services.chores import chores_of, do_chores, follow_up, watch_chore
-from push_pools.services.ledger import change, log, send_hint, send_hint_at
+from push_pools.services.ledger import RunKnown, change, log, put_first, send_hint, send_hint_at
+from push_pools.services.limits import count_run
+from push_pools.services.plan import skip_reason
 from push_pools.services.render import policy_of, render_run
+from push_pools.services.schedule import put_again, put_run, run_of_event, send_if_soon
+from push_pools.services.status import beat
 from push_pools.services.stop import stop_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from uuid import UUID
 
+    from push_pools.domain.events import ScheduledRun
     from push_pools.domain.jobs import BaseJobConfiguration
     from push_pools.domain.runs import FlowRun, JobHandle
     from push_pools.domain.transitions import Moment
     from push_pools.ports import App, Invocation, Platform
 
 
-def submit_run(run_id: UUID, app: App, invocation: Invocation, *, known: FlowRun | None = None) -> None:
-    """Start the job of one run, once however often this is called. `known` spares a read of what was just written.
+def submit_run(run_id: UUID, app: App, invocation: Invocation) -> None:
+    """Start the job of one run, once however often this is called.
 
     Cloud trouble does not escape: the ledger keeps the run and says when to look again.
 
@@ -52,48 +59,87 @@ def submit_run(run_id: UUID, app: App, invocation: Invocation, *, known: FlowRun
         OutOfTime: The invocation ends too soon; the message has to be given back.
         StoreUnavailable: The ledger cannot be read or written; likewise.
     """
-    run = known or app.store.get_run(run_id)
+    run = app.store.get_run(run_id)
     if run.chores:
         do_chores(run_id, app)
+    _submit(run, app, invocation)
+
+
+def submit_scheduled_run(event: ScheduledRun, app: App, invocation: Invocation, *, envelope_id: str) -> None:
+    """Put the run that an event asks for, and start its job if it is due; else send its hint.
+
+    A run that is due is put together with its claim and intent: until then the event itself is its hint.
+
+    Raises:
+        OutOfTime: As `submit_run`.
+        StoreUnavailable: Likewise.
+        InvalidInput: As `run_of_event`, which also raises `NotFound` and `NotAllowed`.
+    """
+    run = run_of_event(event, app, envelope_id=envelope_id)
+    if run.due_at > app.clock.now():
+        return send_if_soon(put_run(run, event, app).run, app)
     try:
-        run = _claim(run, app, invocation)
-    except NotDue as early:
-        return send_hint_at(app, run, early.due_at)
-    except RunLimited:
-        park_run(run, app)
-        return None
-    except (RunClaimed, RunAlreadySubmitted):
-        return None  # Somebody has it, or it is done; `wake_at` guards the rest.
-    try:
-        # Asked again after the claim, which a new limit counts: one of the two always sees the other.
-        if run.phase is Phase.CLAIMED and is_limited(run, app):
-            run = park_run(run, app, fence=run.fence)
-            if run.phase is not Phase.CLAIMED:
-                return None
-        _Submission(run, app).go_on()
-    except ClaimLost:
-        log.info("claim_lost", extra={"flow_run_id": str(run_id)})
+        if not is_limited(run, app):
+            return _submit(run, app, invocation)
+        stored = put_run(run, event, app).run
+    except RunKnown as known:
+        stored = put_again(known.run, run, event, app)
+    if stored.phase.is_submitting or stored.phase is Phase.WAITING:
+        submit_run(stored.id, app, invocation)
     return None
 
 
-def _claim(run: FlowRun, app: App, invocation: Invocation) -> FlowRun:
+def _submit(run: FlowRun, app: App, invocation: Invocation) -> None:
     left = (invocation.deadline - app.real_clock.now()).total_seconds()
     if left < app.timing.call_seconds + app.timing.spare_seconds:
         raise OutOfTime(f"{left:.0f} s are left of this invocation")
-
-    def claim(run: FlowRun) -> FlowRun:
-        limited = run.phase in (Phase.PLANNED, Phase.READY) and is_limited(run, app)
-        return transitions.claim(run, invocation.owner, app.moment(), app.timing, limited=limited)
-
-    return change(app, run, claim)
+    try:
+        _Submission(run, app, invocation.owner).go_on()
+    except NotDue as early:
+        send_hint_at(app, run, early.due_at)
+    except RunLimited:
+        park_run(run if run.version else put_first(run, app), app)
+    except (RunClaimed, RunAlreadySubmitted):
+        pass  # Somebody has it, or it is done; `wake_at` guards the rest.
+    except ClaimLost:
+        log.info("claim_lost", extra={"flow_run_id": str(run.id)})
 
 
 class _Submission:
-    """One claim of one run, from here to the outcome that the ledger keeps."""
+    """One claim of one run, from here to the outcome that the ledger keeps.
 
-    def __init__(self, run: FlowRun, app: App) -> None:
-        assert run.claim is not None
-        self.run, self.app, self.fence = run, app, run.claim.fence
+    The first claim of a run, and the run itself if it is new, are written together with what follows from them,
+    mostly the intent: nothing was done before that a second claimer would double. A later claim, or one after a hint
+    was sent again, is written at once, so that a run which breaks its handlers is counted out.
+    """
+
+    def __init__(self, run: FlowRun, app: App, owner: str) -> None:
+        self.app, self._owner = app, owner
+        self._unclaimed: FlowRun | None = None
+        """The run as it is stored, while its claim is not."""
+        if run.fence or run.hints:
+            self.run = change(app, run, self._claimed)
+        else:
+            self.run, self._unclaimed = self._claimed(run), run
+        assert self.run.claim is not None
+        self.fence = self.run.claim.fence
+
+    def _claimed(self, run: FlowRun) -> FlowRun:
+        limited = run.phase in (Phase.PLANNED, Phase.READY) and is_limited(run, self.app)
+        return transitions.claim(run, self._owner, self.app.moment(), self.app.timing, limited=limited)
+
+    def _has_to_park(self) -> bool:
+        """Ask again after a claim that was written, which a new limit counts: one of the two always sees the other."""
+        if self._unclaimed is not None or self.run.phase is not Phase.CLAIMED or not is_limited(self.run, self.app):
+            return False
+        self.run = park_run(self.run, self.app, fence=self.fence)
+        return self.run.phase is not Phase.CLAIMED
+
+    def _count_in(self) -> None:
+        """Take the slots of limits that came after the claim was decided: they count the run as active before them."""
+        for scope in lanes.scopes(self.run, lane_of(self.run, self.app)):
+            if scope not in self.run.slots:
+                self.run = count_run(self.run, scope, self.app)
 
     def go_on(self) -> None:
         """Do what the claimed run needs next.
@@ -104,11 +150,16 @@ class _Submission:
         try:
             self.platform: Platform = self.app.platforms(self.run.platform)
         except (NotFound, PlatformMissing) as error:
-            return self._not_now(PlatformUnavailable(self.run.platform, str(error), codes=["PlatformMissing"]))
+            return self._cannot_ask(PlatformUnavailable(self.run.platform, str(error), codes=["PlatformMissing"]))
         if self.run.phase is Phase.CALLING:
+            self._count_in()
             return self._look_first()
+        if self._has_to_park():
+            return None
         if why := self._why_give_up():
             return self._end(why)
+        if reason := skip_reason(self.app, self.run):
+            return self._end(State.of("Skipped", self.app.clock.now(), reason))
         return self._prepare_and_call()
 
     # -- a call is open
@@ -119,9 +170,10 @@ class _Submission:
         assert job is not None
         closed = transitions.is_closed(job, self.app.real_clock.now(), self.app.timing)
         try:
-            found = self.platform.find(job.handle)
+            with asking(self.run.platform, self.app) as platform:
+                found = platform.find(job.handle)
         except PlatformError as error:
-            return self._unanswered(error)
+            return self._cannot_ask(error)
         if found is not None:
             return self._record(found)
         if closed:
@@ -129,6 +181,22 @@ class _Submission:
         if self._decided() or job.refused or self.platform.closes_before_repeat:
             return self._wait_for_closing("no call may be open when this is concluded")
         return self._repeat()
+
+    def _cannot_ask(self, error: PlatformError) -> None:
+        """An open call stays open while the platform cannot be asked. When that lasts, nothing can be proven: lost."""
+        if self.run.phase is not Phase.CALLING:
+            return self._not_now(error)
+        job, now, timing = self.run.job, self.app.clock.now(), self.app.timing
+        deadline = transitions.submit_deadline(self.run, timing)
+        assert job is not None
+        assert deadline is not None
+        if now < deadline + timedelta(seconds=timing.unreachable_seconds):
+            return self._unanswered(error)
+        if not transitions.is_closed(job, self.app.real_clock.now(), timing):
+            return self._wait_for_closing("no call may be open when the run is given up")
+        cause = f"the platform could not be asked whether a job was started: {error.reason}"
+        suggestion = "look for the job at the platform by its key; it goes on being looked for, and stopped"
+        return self._end(State.failed(_failure(FailureClass.LOST, cause, suggestion), now), watch=True)
 
     def _decided(self) -> bool:
         run = self.run
@@ -180,8 +248,11 @@ class _Submission:
     def _lapsed(self) -> bool:
         return self.run.lapses >= self.app.timing.max_lapses
 
-    def _why_give_up(self) -> State | None:
-        """Return the state of a run that took too long, or too many claims, to get a job."""
+    def _why_give_up(self, refusal: PlatformError | None = None) -> State | None:
+        """Return the state of a run that took too long, or too many claims, to get a job.
+
+        While no call is open it is the class of the last refusal; without any, one more try is made.
+        """
         now, run = self.app.clock.now(), self.run
         if self._lapsed():
             cause = f"{run.lapses} claims in a row expired without an outcome"
@@ -189,8 +260,9 @@ class _Submission:
         deadline = transitions.submit_deadline(run, self.app.timing)
         if deadline is None or now < deadline:
             return None
-        if run.job is not None and run.job.last_refusal is not None and run.phase is not Phase.CALLING:
-            return run.job.last_refusal.model_copy(update={"timestamp": now, "retry": False})
+        if run.phase is not Phase.CALLING:
+            why = State.failed(explain_error(refusal), now) if refusal else run.job.last_refusal if run.job else None
+            return why.model_copy(update={"timestamp": now, "retry": False}) if why else None
         cause = f"no job could be started, or found, within {self.app.timing.submit_seconds:g} s"
         return State.failed(_failure(FailureClass.LOST, cause, "look for the job at the platform by its key"), now)
 
@@ -220,10 +292,13 @@ class _Submission:
         """Write the intent, make the call, and write its outcome."""
         request = self.run.job.request if self.run.job else job.model_dump(mode="json")
         policy = policy_of(self.run, job, self.platform, self.app)
+        is_new = self._unclaimed is not None
         try:
             self._write(lambda r, m: transitions.intend(r, self.fence, handle, request, policy, m, self.app.timing))
         except CancelRequested:
             return self._wait_for_closing("cancelled while an earlier call may still land")
+        if is_new:
+            self._count_in()
         try:
             submitted = self.platform.submit(job, handle.key)
         except PlatformUnavailable as error:
@@ -249,6 +324,7 @@ class _Submission:
             "job_submitted",
             extra={"flow_run_id": str(run.id), "job_key": handle.key, "infrastructure_pid": handle.pid},
         )
+        beat(self.app, Part.SUBMIT, run.work_pool)
         if run.phase is Phase.STOPPING:
             stop_run(run.id, self.app)
         elif run.chores:
@@ -256,7 +332,7 @@ class _Submission:
 
     def _not_now(self, error: PlatformError) -> None:
         """Refused for now, without effect: the same key again, later."""
-        if self.run.phase is Phase.CLAIMED and (why := self._why_give_up()):
+        if self.run.phase is Phase.CLAIMED and (why := self._why_give_up(error)):
             return self._end(why)
         self._refuse(error, answered=True, wait=getattr(error, "retry_after_seconds", None))
         return None
@@ -310,7 +386,13 @@ class _Submission:
         follow_up(self.run, self.app)
 
     def _write(self, decide: Callable[[FlowRun, Moment], FlowRun]) -> None:
-        self.run = change(self.app, self.run, lambda run: decide(run, self.app.moment()))
+        before, self._unclaimed = self._unclaimed, None
+        if before is None:
+            self.run = change(self.app, self.run, lambda run: decide(run, self.app.moment()))
+        elif before.version:
+            self.run = change(self.app, before, lambda run: decide(self._claimed(run), self.app.moment()))
+        else:
+            self.run = put_first(decide(self.run, self.app.moment()), self.app)
 
 
 def _failure(class_: FailureClass, cause: str, suggestion: str) -> Failure:

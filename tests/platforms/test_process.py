@@ -467,6 +467,31 @@ def test_a_wrapper_that_does_not_answer_is_uncertain(world: World, monkeypatch: 
     assert eventually(lambda: world.told)[0][0].key == key
 
 
+def test_wrappers_wait_for_jobs_that_are_expected(world: World) -> None:
+    """As many as jobs are expected, up to a limit; they end when the jobs do not come."""
+    platform = world.open()
+    wrappers = platform._wrappers
+    platform.expect(3)
+    waiting = eventually(lambda: list(wrappers._waiting) if len(wrappers._waiting) == 3 else [])
+    handle = platform.submit(sh("true"), a_key())
+    assert world.over(platform, handle).status is JobStatus.SUCCEEDED
+    platform.expect(0)
+    eventually(lambda: len(wrappers._waiting) == 1)
+    eventually(lambda: sum(wrapper.is_alive() for wrapper in waiting) <= 1)
+    spare = [path.name for path in (world.home / "jobs").iterdir() if path.name.startswith(".w-")]
+    assert len(spare) == 1
+
+
+def test_no_more_wrappers_wait_than_the_limit(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And none where none is to wait."""
+    monkeypatch.setattr("push_pools.platforms.process_wrappers.MOST_WAITING", 2)
+    platform, none = world.open(), world.open(waiting=0)
+    platform.expect(50)
+    none.expect(50)
+    eventually(lambda: len(platform._wrappers._waiting) == 2)
+    assert (platform._wrappers._wanted, none._wrappers._wanted) == (2, 0)
+
+
 def found(platform: ProcessPlatform, asked: JobHandle) -> JobHandle | None:
     try:
         return platform.find(asked)

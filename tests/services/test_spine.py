@@ -19,10 +19,13 @@ from push_pools.domain.errors import (
     SubmissionUncertain,
 )
 from push_pools.domain.events import hint
+from push_pools.domain.pools import Variable
 from push_pools.domain.records import Timing
 from push_pools.domain.runs import Chore, ChoreKind, FlowRun, JobHandle, Phase, RetryPolicy
 from push_pools.domain.states import FailureClass, JobStatus, Observation, StateType
 from push_pools.ports import Invocation
+from push_pools.services.admit import admit
+from push_pools.services.catalogue import update_work_pool
 from push_pools.services.explain import explain_run
 from push_pools.services.handle import handle_message
 from push_pools.services.ledger import change
@@ -371,6 +374,125 @@ def test_an_invocation_that_ends_too_soon_gives_the_message_back(world: World) -
     with pytest.raises(OutOfTime):
         submit_run(run.id, world.app, Invocation("me", soon))
     assert world.get(run).claim is None
+
+
+def writes(world: World) -> list[str]:
+    return [call.split(".")[1] for call in world.calls if call in ("before store.put_run", "before store.save")]
+
+
+def test_a_due_event_is_put_claimed_and_intended_in_one_write(world: World) -> None:
+    """And a planned run is claimed and intended in one; then comes the pid."""
+    world.queue.send(EVENT)
+    world.drain()
+    assert writes(world) == ["put_run", "save"]
+    (run,) = world.runs()
+    assert [entry.what for entry in run.journal] == ["put", "claimed", "intent", "submitted"]
+    world.calls.clear()
+    run = world.trigger()
+    world.drain()
+    assert writes(world) == ["save", "save"]
+
+
+def test_what_broke_a_handler_once_is_claimed_before_it_is_tried_again(world: World) -> None:
+    """Only a claim that is written can be counted as one that expired without an outcome."""
+    run = world.trigger()
+    world.crash_at = 1  # After the run was read; nothing of the first claim is written.
+    world.deliver()
+    assert world.get(run) == run
+    world.advance(121)
+    world.tick()
+    world.calls.clear()
+    world.drain()
+    assert writes(world) == ["save", "save", "save"]
+    assert world.started(run) == 1
+
+
+def test_a_new_run_that_cannot_be_rendered_ends_in_its_first_write(world: World) -> None:
+    """With the reason, and nothing asked of the platform."""
+    world.queue.send(EVENT.replace("hourly", "odd"))
+    world.deploy("odd", command="echo {{ ctx.parameters.absent }}")
+    world.drain()
+    (run,) = world.runs()
+    assert (run.state.failure_class, world.cloud.started) == (FailureClass.CONFIGURATION, [])
+    assert writes(world)[0] == "put_run"
+
+
+def test_a_run_that_was_cancelled_while_it_was_rendered_is_not_started(world: World) -> None:
+    """The claim was not written yet, so the cancel was final at once."""
+    run = world.trigger()
+
+    def cancel(method: str, when: str, key: str) -> None:
+        if (method, when) == ("prepare", "before"):
+            cancel_run(run.id, world.app, by="ann")
+
+    world.cloud.hook = cancel
+    world.drain()
+    assert world.get(run).state.name == "Cancelled"
+    assert world.cloud.started == []
+
+
+def limit_before_the_intent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the pool's limit to 1 between the decision to claim a run and the write of its intent."""
+    save = world.store.save
+    done: list[FlowRun] = []
+
+    def set_limit_and_save(before: FlowRun, after: FlowRun, **options: bool) -> FlowRun:
+        if after.phase is Phase.CALLING and not done:
+            done.append(after)
+            update_work_pool(world.app, "local", concurrency_limit=1)
+            admit("local", world.app)  # Whoever counts now does not see the run.
+        return save(before, after, **options)
+
+    monkeypatch.setattr(world.store, "save", set_limit_and_save)
+
+
+def test_a_limit_that_comes_before_the_intent_counts_the_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its claim was decided before there was a limit: it is active, and others wait."""
+    run, second = world.trigger(job_variables={"seconds": 500}), world.trigger()
+    limit_before_the_intent(world, monkeypatch)
+    world.drain()
+    assert world.store.slots("POOL#local") == (1, frozenset({run.id}))
+    assert (world.get(run).phase, world.get(second).phase) == (Phase.STARTED, Phase.WAITING)
+    world.settle()
+    assert {world.get(each).state.name for each in (run, second)} == {"Completed"}
+
+
+def test_an_open_call_is_counted_by_whoever_takes_it_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its claimer died between the intent and counting it."""
+    run = world.trigger(job_variables={"seconds": 500})
+    limit_before_the_intent(world, monkeypatch)
+
+    def die(*_: object) -> None:
+        raise SimulatedCrash
+
+    with monkeypatch.context() as patched:
+        patched.setattr("push_pools.services.submit.count_run", die)
+        world.deliver()
+    assert (world.get(run).phase, world.get(run).slots) == (Phase.CALLING, ())
+    world.pass_time(200)
+    assert (world.get(run).phase, world.get(run).slots) == (Phase.STARTED, ("POOL#local",))
+
+
+def test_a_filled_template_is_not_shared_between_runs(world: World) -> None:
+    """What one run's job adds to its environment is not seen by the next."""
+    first, second = world.trigger(job_variables={"env": {"A": "1"}}), world.trigger(job_variables={"env": {"A": "1"}})
+    world.drain()
+    jobs = {job.run_id: job.configuration.env for job in world.cloud.started}
+    assert jobs[first.id]["PUSH_POOLS_RUN_ID"] == str(first.id)
+    assert jobs[second.id]["PUSH_POOLS_RUN_ID"] == str(second.id)
+
+
+def test_a_changed_variable_applies_to_the_next_run(world: World) -> None:
+    """What a template reads from elsewhere is read for each run."""
+    stamps = {"created_at": world.clock.now(), "updated_at": world.clock.now()}
+    world.deploy("report-to", job_variables={"env": {"TO": "{{ variables.to }}"}})
+    variable = world.store.put(Variable(name="to", value="ann", **stamps))
+    world.trigger("report/report-to")
+    world.drain()
+    world.store.put(variable.model_copy(update={"value": "bob"}))
+    world.trigger("report/report-to")
+    world.drain()
+    assert [job.configuration.env["TO"] for job in world.cloud.started] == ["ann", "bob"]
 
 
 def test_two_handlers_do_not_submit_the_same_run(world: World) -> None:

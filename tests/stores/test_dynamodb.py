@@ -21,7 +21,7 @@ from push_pools.domain.errors import (
     VersionConflict,
 )
 from push_pools.domain.pools import Variable, WorkPool
-from push_pools.domain.runs import JOURNAL_ENTRIES, FlowRun, Phase
+from push_pools.domain.runs import HISTORY, JOURNAL_ENTRIES, FlowRun, Phase
 from push_pools.domain.states import State
 from push_pools.ports import Limit, RunFilter
 from push_pools.stores.dynamodb import DynamoStore
@@ -35,8 +35,6 @@ from push_pools.testing.dynamodb_model import DynamoModel, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-HISTORY = timedelta(days=90)
 
 
 @dataclass
@@ -331,9 +329,25 @@ def test_waiters_that_move_on_while_they_are_read_hide_nobody(ledger: Ledger) ->
     assert [run.id for run in ledger.store.waiting("local", limit=3)] == [run.id for run in runs[1:]]
 
 
+def test_many_runs_are_put_by_requests_of_their_own(ledger: Ledger) -> None:
+    """In one thread or in several; one that cannot be put is said, and the others may be there."""
+    for threads in (1, 8):
+        store = DynamoStore(Calls(ledger.model, "ledger", pause=ledger.pauses.append), threads=threads)
+        runs = [a_run() for _ in range(20)]
+        ledger.model.calls.clear()
+        assert store.put_runs(runs[:10]) == {}
+        assert set(store.put_runs(runs)) == {run.id for run in runs[:10]}
+        assert ledger.model.calls == {"put_item": 30}
+        ledger.fail(*[Fault.THROTTLED] * 200)
+        with pytest.raises(StoreUnavailable):
+            store.put_runs([a_run() for _ in range(3)])
+        ledger.fail()
+
+
 def test_an_empty_range_of_places_is_no_request(ledger: Ledger) -> None:
     """Behind the last place of a queue there is nothing; DynamoDB would refuse such a range."""
     assert list(ledger.store.waiting("local", queue="a", after="b#1")) == []
+    assert list(ledger.store.due(START, after=START)) == []
     assert not ledger.model.calls
 
 
@@ -488,13 +502,17 @@ def test_what_does_not_fit_at_all_is_refused_in_a_sentence(ledger: Ledger) -> No
 
 
 def test_only_settled_history_expires(ledger: Ledger) -> None:
-    """90 days after its end; nothing that is not settled ever does."""
+    """90 days after its end, or after its scheduled time if that is later; nothing that is not settled ever does."""
     run = ledger.store.put_run(a_run())
     for phase in (Phase.CLAIMED, Phase.CALLING, Phase.STARTED, Phase.STOPPING, Phase.ENDED):
         run = ledger.store.save(run, run.evolve(phase=phase, end_time=START + timedelta(days=2)))
         assert EXPIRES not in ledger.item(run)
     run = ledger.store.save(run, run.evolve(phase=Phase.SETTLED))
     assert ledger.item(run)[EXPIRES] == {"N": str(int((START + timedelta(days=92)).timestamp()))}
+    skipped = ledger.store.put_run(
+        a_run(phase=Phase.SETTLED, scheduled_time=START + timedelta(days=5), end_time=START + timedelta(days=1))
+    )
+    assert ledger.item(skipped)[EXPIRES] == {"N": str(int((START + timedelta(days=95)).timestamp()))}
 
 
 # -- opening, and errors -------------------------------------------------------

@@ -17,6 +17,8 @@ from push_pools.testing.contracts.stores import a_run
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from push_pools.domain.runs import FlowRun
+
 
 def test_a_full_disk_is_named_and_nothing_is_half_written(tmp_path: Path) -> None:
     """SQLite's own "full" answer, made by a page limit; afterwards the file works again."""
@@ -145,3 +147,47 @@ def test_another_process_is_noticed(tmp_path: Path) -> None:
     assert one.data_version() != before
     one.close()
     two.close()
+
+
+def test_a_run_that_another_process_wrote_is_read_afresh(tmp_path: Path) -> None:
+    """What is kept in memory counts only while nobody else has written."""
+    ours = SqliteStore(SqliteFile(tmp_path / "ledger.db"))
+    theirs = SqliteStore(SqliteFile(tmp_path / "ledger.db"))
+    run = ours.put_run(a_run())
+    assert ours.get_run(run.id) is ours.get_run(run.id)
+    newer = theirs.save(theirs.get_run(run.id), run.evolve(name="theirs"))
+    assert ours.get_run(run.id) == newer
+    newest = ours.save(newer, newer.evolve(name="ours"))
+    assert theirs.get_run(run.id) == newest
+    for store in (ours, theirs):
+        store.close()
+
+
+def test_a_write_that_others_overtook_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a write and its keeping another process wrote: what is kept then is known to be old."""
+    ours = SqliteStore(SqliteFile(tmp_path / "ledger.db"))
+    theirs = SqliteStore(SqliteFile(tmp_path / "ledger.db"))
+    run = ours.get_run(ours.put_run(a_run()).id)
+    keep = ours._runs.keep
+
+    def late(written: FlowRun, version: int) -> None:
+        theirs.save(theirs.get_run(run.id), written.evolve(name="theirs"))
+        ours._file.data_version()  # As another thread would.
+        keep(written, version)
+
+    monkeypatch.setattr(ours._runs, "keep", late)
+    ours.save(run, run.evolve(name="ours"))
+    assert ours.get_run(run.id).name == "theirs"
+    for store in (ours, theirs):
+        store.close()
+
+
+def test_only_the_last_runs_are_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are read from the file."""
+    monkeypatch.setattr("push_pools.stores.sqlite.KEPT_RUNS", 2)
+    store = SqliteStore(SqliteFile(tmp_path / "ledger.db"))
+    runs = [store.put_run(a_run()) for _ in range(3)]
+    assert store.get_run(runs[0].id) is not runs[0]
+    assert store.get_run(runs[0].id) == runs[0]
+    assert store.get_run(runs[2].id) is runs[2]
+    store.close()
