@@ -81,19 +81,29 @@ class Rate(Protocol):
 class DynamoStore:
     """A whole ledger in a DynamoDB table; it is opened, and made if the table is empty, by the constructor.
 
+    `history` is how long settled runs are kept, `threads` how many of many runs are put at once, and `ledger_id` the id
+    of a ledger that is made; a random one, unless a simulation wants to be repeatable.
+
     Raises:
         StoreUnavailable: The table cannot be reached or used; the sentence says why.
         StoreTooNew: A newer release wrote it.
     """
 
-    def __init__(self, calls: Calls, *, history: timedelta = HISTORY, threads: int = PUT_THREADS) -> None:
+    def __init__(
+        self,
+        calls: Calls,
+        *,
+        history: timedelta = HISTORY,
+        threads: int = PUT_THREADS,
+        ledger_id: UUID | None = None,
+    ) -> None:
         self._calls, self._history, self._threads = calls, history, threads
         self._parked_in: set[str] = set()
         self._keys: OrderedDict[tuple[str, UUID], str] = OrderedDict()
-        self._ledger_id = self._open()
+        self._ledger_id = self._open(ledger_id or uuid4())
 
-    def _open(self) -> UUID:
-        wanted: Attributes = {**LEDGER, "ledger_id": str(uuid4()), "schema": SCHEMA_VERSION}
+    def _open(self, ledger_id: UUID) -> UUID:
+        wanted: Attributes = {**LEDGER, "ledger_id": str(ledger_id), "schema": SCHEMA_VERSION}
         stored = self._get(LEDGER)
         if stored is None:
             try:

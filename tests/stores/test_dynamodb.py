@@ -526,6 +526,10 @@ def test_of_many_that_open_an_empty_table_one_mints_its_id(ledger: Ledger) -> No
     model.get_item = lambda **request: {}  # type: ignore[method-assign]
     assert DynamoStore(Calls(model, "new")).ledger_id == first.ledger_id
     assert ledger.another().ledger_id == ledger.store.ledger_id != first.ledger_id
+    assert DynamoStore(Calls(ledger.model, "ledger"), ledger_id=uuid4()).ledger_id == ledger.store.ledger_id
+    create_table(ledger.model, "named")
+    named = uuid4()
+    assert DynamoStore(Calls(ledger.model, "named"), ledger_id=named).ledger_id == named
 
 
 def test_a_newer_ledger_is_refused(ledger: Ledger) -> None:
