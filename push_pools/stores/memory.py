@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from push_pools.domain.errors import NotFound, ScopeFull, VersionConflict
+from push_pools.domain.pace import microseconds, moment_of
 from push_pools.ports import RecordT, RunFilter, RunPage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from push_pools.domain.pace import Rate
     from push_pools.domain.pools import CatalogueRecord
     from push_pools.domain.runs import FlowRun, Phase
 
@@ -28,6 +31,7 @@ class MemoryStore:
         self._limits: dict[str, int] = {}
         self._slots: dict[str, set[UUID]] = {}
         self._memo: dict[str, str] = {}
+        self._places: dict[str, int] = {}
         self._catalogue: dict[tuple[str, str], CatalogueRecord] = {}
 
     @property
@@ -123,6 +127,14 @@ class MemoryStore:
     def forget(self, key: str) -> None:
         with self._lock:
             self._memo.pop(key, None)
+
+    def pace(self, scope: str, rate: Rate, now: datetime, *, ahead_seconds: float = 0.0) -> datetime:
+        oldest = rate.oldest(now)
+        with self._lock:
+            place = moment_of(max(self._places.get(scope, oldest), oldest))
+            if place <= now + timedelta(seconds=ahead_seconds):
+                self._places[scope] = microseconds(place) + rate.interval
+        return place
 
     # -- catalogue
 
