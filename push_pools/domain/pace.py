@@ -57,3 +57,11 @@ def microseconds(moment: datetime) -> int:
 def moment_of(microseconds: int) -> datetime:
     """Return the moment of a number that `microseconds` gave."""
     return _EPOCH + microseconds * _MICROSECOND
+
+
+def take(following: int | None, rate: Rate, now: datetime, ahead_seconds: float) -> tuple[datetime, int]:
+    """Return the next place of a scope, and what the scope keeps from then on; the same if it was not taken."""
+    oldest = rate.oldest(now)
+    number = oldest if following is None else max(following, oldest)
+    place = moment_of(number)
+    return place, number + rate.interval if place <= now + timedelta(seconds=ahead_seconds) else number

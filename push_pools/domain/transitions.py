@@ -174,6 +174,7 @@ def intend(
         phase=Phase.CALLING,
         job=job,
         policy=run.policy if old is not None and run.policy is not None else policy,
+        places={},
         hints=0,
     ).noted(moment.now, "intent", key=handle.key, attempt=run.attempt, launch=run.launch, call=job.calls)
 
@@ -254,6 +255,32 @@ def refuse(
     return run.evolve(
         phase=phase, job=job, state=shown, claim=None, lapses=0, due_at=retry_at, wake_at=retry_at, hints=0
     ).noted(moment.now, "refused" if answered else "unanswered", why=note, again_at=retry_at.isoformat())
+
+
+def wait_for_pace(
+    run: FlowRun, fence: int, places: dict[str, datetime], at: datetime, moment: Moment, why: str
+) -> FlowRun:
+    """Give the claim back before a call, until its turn comes at `at`; the places taken for it are kept.
+
+    Nothing was refused, so this is no failure: the attempt's time to get a job begins anew. An open call stays open.
+
+    Raises:
+        ClaimLost: The claim is not mine.
+    """
+    require_fence(run, fence)
+    fresh = run.phase is Phase.CLAIMED
+    waiting = run.evolve(
+        phase=Phase.READY if fresh else Phase.CALLING,
+        state=State.of("Scheduled", moment.now, f"pacing: {why}") if fresh and not run.cancel else run.state,
+        places=places,
+        claim=None,
+        lapses=0,
+        tried_since=None if run.job is None else run.tried_since,
+        due_at=at,
+        wake_at=at,
+        hints=0,
+    )
+    return waiting.noted(moment.now, "pacing", why=why, again_at=at.isoformat())
 
 
 def bind_refusal(run: FlowRun, fence: int, why: State, moment: Moment, timing: Timing) -> FlowRun:

@@ -31,6 +31,7 @@ from push_pools.platforms.ecs_errors import (
 )
 from push_pools.platforms.ecs_jobs import EcsJobs
 from push_pools.platforms.ecs_observe import run_of
+from push_pools.platforms.ecs_pace import Paces, account_of
 from push_pools.platforms.ecs_prepare import Preparation
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from push_pools.domain.jobs import BaseJobConfiguration, BaseVariables
+    from push_pools.domain.pace import Pace
     from push_pools.domain.states import Observation
     from push_pools.ports import LogPage, Memo, PlatformContext
 
@@ -67,7 +69,8 @@ class EcsPlatform:
 
     def __init__(self, context: PlatformContext) -> None:
         self._clients = Clients(context.credentials)
-        self._preparation = Preparation(self._clients)
+        self._paces = Paces(context.settings, context.real_clock)
+        self._preparation = Preparation(self._clients, self._paces)
         self._jobs = EcsJobs(self._clients, context.clock)
 
     # -- before the call
@@ -97,6 +100,7 @@ class EcsPlatform:
             InvalidJobVariables: ECS would refuse the job.
             JobRejected: AWS refused the definition.
             PlatformUnavailable: AWS could not be asked.
+            Pacing: Too many definitions are registered at once; it is not this one's turn yet.
         """
         return self._preparation.complete(_ours(job), memo)
 
@@ -107,6 +111,12 @@ class EcsPlatform:
             InvalidJobVariables: ECS would refuse the job.
         """
         return self._preparation.preview(_ours(job))
+
+    def paces(self, job: BaseJobConfiguration) -> Sequence[Pace]:
+        """Return the rate of RunTask in the job's account and region."""
+        config = _ours(job)
+        account = account_of(config) or config.credential_block_id or "service"
+        return [self._paces.of_run_task(f"{account}/{config.region}")]
 
     # -- the call
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from push_pools.domain.errors import NotFound, ScopeFull, VersionConflict
-from push_pools.domain.pace import microseconds, moment_of
+from push_pools.domain.pace import take
 from push_pools.ports import RecordT, RunFilter, RunPage
 
 if TYPE_CHECKING:
@@ -129,11 +128,8 @@ class MemoryStore:
             self._memo.pop(key, None)
 
     def pace(self, scope: str, rate: Rate, now: datetime, *, ahead_seconds: float = 0.0) -> datetime:
-        oldest = rate.oldest(now)
         with self._lock:
-            place = moment_of(max(self._places.get(scope, oldest), oldest))
-            if place <= now + timedelta(seconds=ahead_seconds):
-                self._places[scope] = microseconds(place) + rate.interval
+            place, self._places[scope] = take(self._places.get(scope), rate, now, ahead_seconds)
         return place
 
     # -- catalogue
