@@ -463,9 +463,7 @@ class ReadsEvents(Protocol):
         """Return whose job an event is about; `None` for one that is not about a job of a run. Pure."""
         ...
 
-    def read_event(
-        self, detail: Mapping[str, JsonValue], handle: JobHandle
-    ) -> tuple[JobHandle, Observation] | None:
+    def read_event(self, detail: Mapping[str, JsonValue], handle: JobHandle) -> tuple[JobHandle, Observation] | None:
         """Return the handle, with its pid, and what the event says of the job; `None` if it is not in that place.
 
         `handle` is that of the attempt, with or without a pid. Events come twice, late and out of order. Where

@@ -380,7 +380,7 @@ def observe(
     job = job.model_copy(
         update={
             "seen_rank": seen.status.rank,
-            "seen_at": seen.observed_at,
+            "seen_at": job.seen_at if seen.told else seen.observed_at,
             "started_at": job.started_at or seen.started_at or (moment.now if seen.status.rank >= 2 else None),
         }
     )
@@ -421,7 +421,8 @@ def run_deadline(run: FlowRun) -> datetime | None:
 
 def _surely_gone(job: Job, now: datetime, timing: Timing) -> bool:
     old = job.submitted_at is not None and now - job.submitted_at >= timedelta(seconds=timing.gone_grace_seconds)
-    return job.seen_rank > 0 or old
+    # An event may come before the job is shown to those who ask, so a job that is only known by events is not seen.
+    return (job.seen_rank > 0 and job.seen_at is not None) or old
 
 
 def outcome(run: FlowRun, seen: Observation, now: datetime, explain: Callable[[Observation], Failure]) -> State:

@@ -33,9 +33,10 @@ from push_pools.platforms.ecs_jobs import EcsJobs
 from push_pools.platforms.ecs_observe import run_of
 from push_pools.platforms.ecs_pace import Paces, account_of
 from push_pools.platforms.ecs_prepare import Preparation
+from push_pools.ports import ReportedJob
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mypy_boto3_ecs import ECSClient
     from pydantic import JsonValue
@@ -190,6 +191,21 @@ class EcsPlatform:
     def observe(self, handles: Sequence[JobHandle]) -> Sequence[Observation]:
         """Return what ECS says of these tasks, in their order."""
         return self._jobs.observe(handles)
+
+    def reported(self, detail: Mapping[str, JsonValue]) -> ReportedJob | None:
+        """Return the run and attempt that the task of an "ECS Task State Change" event was started for."""
+        run = run_of(detail.get("startedBy"))
+        return ReportedJob(UUID(run[0]), run[1]) if run else None
+
+    def read_event(self, detail: Mapping[str, JsonValue], handle: JobHandle) -> tuple[JobHandle, Observation] | None:
+        """Return the task's handle and what the event says of it.
+
+        A task that is over without an exit code is looked at once more: the event may be older than that code.
+
+        Raises:
+            PlatformUnavailable: ECS could not be asked.
+        """
+        return self._jobs.read_event(detail, handle)
 
     def stop(self, handle: JobHandle, grace_seconds: float) -> None:
         """Ask ECS to stop the task. How long it has is `stopTimeout` of its container, and cannot be said here."""

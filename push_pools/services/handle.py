@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from push_pools.domain.errors import NotFound
 from push_pools.domain.events import (
     Chores,
+    JobChanged,
     ScheduledRun,
     Stop,
     Submit,
@@ -16,6 +17,7 @@ from push_pools.domain.events import (
 )
 from push_pools.services.chores import do_chores
 from push_pools.services.ledger import log
+from push_pools.services.reported import job_changed
 from push_pools.services.stop import stop_run
 from push_pools.services.submit import submit_run, submit_scheduled_run
 from push_pools.services.sweep import sweep
@@ -53,6 +55,8 @@ def handle_message(body: str, envelope_id: str, app: App, invocation: Invocation
         _for_run(run_id, lambda: do_chores(run_id, app))
     elif isinstance(event, Sweep):
         sweep(event.platform, app, shard=event.shard)
+    elif isinstance(event, JobChanged):
+        job_changed(event, app)
     elif isinstance(event, Tick):
         tick(app)
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -86,6 +86,6 @@ def test_other_processes_share_the_rate_through_the_ledger(world: EcsWorld) -> N
         ({"cluster": "jobs"}, None),
     ],
 )
-def test_the_account_is_read_off_any_arn(variables: dict[str, str], account: str | None) -> None:
+def test_the_account_is_read_off_any_arn(variables: dict[str, Any], account: str | None) -> None:
     """Else the identity stands for it."""
     assert account_of(job_of(**variables)) == account
