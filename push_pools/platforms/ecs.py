@@ -24,6 +24,7 @@ from push_pools.platforms.ecs_config import EcsJobConfiguration, EcsVariables
 from push_pools.platforms.ecs_definition import main_container
 from push_pools.platforms.ecs_errors import (
     TYPE,
+    naming_role,
     nothing_started,
     ours_from,
     resource_ids,
@@ -103,7 +104,11 @@ class EcsPlatform:
             PlatformUnavailable: AWS could not be asked.
             Pacing: Too many definitions are registered at once; it is not this one's turn yet.
         """
-        return self._preparation.complete(_ours(job), memo)
+        config = _ours(job)
+        try:
+            return self._preparation.complete(config, memo)
+        except JobRejected as error:
+            raise naming_role(error, config.roles) from error
 
     def preview(self, job: BaseJobConfiguration) -> dict[str, JsonValue]:
         """Return the requests of `prepare` and `submit`; what only AWS knows is described in angle brackets.
@@ -130,7 +135,14 @@ class EcsPlatform:
         Raises:
             JobRejected: As `ports.Platform.submit`, and so the others.
         """
-        began, config = time.monotonic(), _ours(job)
+        config = _ours(job)
+        try:
+            return self._submit(config, key)
+        except JobRejected as error:
+            raise naming_role(error, config.roles) from error
+
+    def _submit(self, config: EcsJobConfiguration, key: str) -> JobHandle:
+        began = time.monotonic()
         request = config.run_task_request(key)
         self._clients.credentials(config.credential_block_id).check(TYPE)
         with ours_from(submit_error):

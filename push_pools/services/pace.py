@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from push_pools.domain.runs import FlowRun
     from push_pools.ports import App, Platform
 
-EARLY_SECONDS: Final = 0.25
-"""How much too early a call may come; queues and clocks are no finer."""
+EARLY_SECONDS: Final = 0.02
+"""How much too early a call may come, since queues and clocks are no finer."""
 ANY_SECONDS: Final = 3600.0
 """How far ahead a place is taken for a call that is made again: it is never put off behind new ones."""
 

@@ -173,9 +173,12 @@ class _Submission:
         return self._repeat()
 
     def _next_launch(self) -> None:
+        at = self.app.clock.now()
+        refusal = self.run.job.last_refusal if self.run.job else None
+        if refusal is not None and not refusal.retry:
+            return self._end(refusal.model_copy(update={"timestamp": at}))  # Another key would be refused as well.
         if why := self._why_give_up():
             return self._end(why)
-        at = self.app.clock.now()
         self._write(lambda r, m: transitions.next_launch(r, self.fence, at, m))
         return send_hint(self.app, self.run)
 

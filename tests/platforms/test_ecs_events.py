@@ -115,7 +115,9 @@ def test_a_task_that_becomes_known_by_an_event_is_stopped_if_its_run_is_cancelle
     run = trigger(world, command="sleep 900")
     world.deliver()
     cancel_run(run.id, world.app, by="a test")
-    assert world.get(run).state.name == "Cancelling"
+    world.double.model.visibility_delay_seconds = 30  # Whoever looks for the task does not find it yet.
+    world.drain()
+    assert (world.get(run).state.name, world.get(run).infrastructure_pid) == ("Cancelling", None)
     world.advance(6)
     send(world, *events(world))
     assert world.double.calls["StopTask"] == 1
