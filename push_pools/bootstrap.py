@@ -70,7 +70,7 @@ def open_embedded(
                 # What a platform raises is a PlatformError: one bad block must not stop the sweep of all others.
                 raise PlatformUnavailable("credentials", str(error), codes=["CredentialsUnavailable"]) from error
 
-        context = PlatformContext(credentials, {"home": str(settings.home)}, movable, real_clock)
+        context = PlatformContext(credentials, settings.for_platforms(), movable, real_clock)
         app = App(
             store=SqliteStore(file),
             queue=queue,

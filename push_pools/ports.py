@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import builtins  # noqa: TC003 - `type` is also a field of Platform
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from push_pools.domain.pools import CatalogueRecord
 from push_pools.domain.records import Timing
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel, JsonValue
 
     from push_pools.domain.jobs import BaseJobConfiguration, BaseVariables
+    from push_pools.domain.pace import Pace, Rate
     from push_pools.domain.runs import FlowRun, JobHandle, Phase
     from push_pools.domain.states import Observation
 
@@ -204,7 +205,7 @@ class RunStore(Protocol):
 
 
 class Memo(Protocol):
-    """Small facts that are written once: task definitions, cursors."""
+    """Small facts that are written once (task definitions, cursors), and the pace of calls that many share."""
 
     def remember(self, key: str, value: str) -> str:
         """Keep `value` under `key` unless there is one; return the one that is kept."""
@@ -216,6 +217,18 @@ class Memo(Protocol):
 
     def forget(self, key: str) -> None:
         """Drop what is kept under `key`; dropping nothing is success."""
+        ...
+
+    def pace(self, scope: str, rate: Rate, now: datetime, *, ahead_seconds: float = 0.0) -> datetime:
+        """Take the next place of a scope and return its moment; at or before `now` (real clock) it is free.
+
+        A place that is more than `ahead_seconds` after `now` is not taken: its moment is returned, and whoever
+        asked asks again. No place is given to two, and a place that is taken and not used is lost.
+
+        A store keeps the moment of the next place, n. With f = `rate.oldest(now)` and i = `rate.interval`, a
+        place is max(n, f), and n becomes max(n, f) + i. In one conditional update: add i if f ≤ n ≤ now + ahead,
+        else, where n is missing or older than f, set f + i under the condition that it still is.
+        """
         ...
 
 
@@ -495,6 +508,42 @@ class TellsOfEndings(Protocol):
 
     def close(self) -> None:
         """Stop telling; jobs go on."""
+        ...
+
+
+@runtime_checkable
+class HasPaces(Protocol):
+    """A platform whose calls are limited by its cloud, so that the service keeps below the limit by itself."""
+
+    def paces(self, job: BaseJobConfiguration) -> Sequence[Pace]:
+        """Return the rates that one `submit` of this job has to keep. Pure; it asks nobody."""
+        ...
+
+
+class ReportedJob(NamedTuple):
+    """Whose job an event of a platform is about."""
+
+    run_id: UUID
+    attempt: int
+
+
+@runtime_checkable
+class ReadsEvents(Protocol):
+    """A platform that sends an event when a job changes, such as ECS through EventBridge."""
+
+    def reported(self, detail: Mapping[str, JsonValue]) -> ReportedJob | None:
+        """Return whose job an event is about; `None` for one that is not about a job of a run. Pure."""
+        ...
+
+    def read_event(self, detail: Mapping[str, JsonValue], handle: JobHandle) -> tuple[JobHandle, Observation] | None:
+        """Return the handle, with its pid, and what the event says of the job; `None` if it is not in that place.
+
+        `handle` is that of the attempt, with or without a pid. Events come twice, late and out of order. Where
+        one does not say enough, the platform is asked.
+
+        Raises:
+            PlatformUnavailable: It could not be asked.
+        """
         ...
 
 

@@ -37,6 +37,18 @@ class Settings:
     """`PUSH_POOLS_SWEEP_SECONDS`: how often the embedded server looks at active jobs."""
     tick_seconds: float = 60.0
     """`PUSH_POOLS_TICK_SECONDS`: how often the embedded server plans schedules and sends what is overdue."""
+    ecs_run_task_per_second: float = 20.0
+    """`PUSH_POOLS_ECS_RUN_TASK_PER_SECOND`: how many tasks are started a second in one account and region of AWS."""
+    ecs_register_per_second: float = 1.0
+    """`PUSH_POOLS_ECS_REGISTER_PER_SECOND`: how many task definitions are registered a second, likewise."""
+
+    def for_platforms(self) -> dict[str, str]:
+        """Return what platforms are told of the settings."""
+        return {
+            "home": str(self.home),
+            "ecs_run_task_per_second": f"{self.ecs_run_task_per_second:g}",
+            "ecs_register_per_second": f"{self.ecs_register_per_second:g}",
+        }
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:

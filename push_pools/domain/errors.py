@@ -28,6 +28,7 @@ PushPoolsError                     print the sentence, exit 1
 └── PlatformError
     ├── JobRejected                end the attempt: it would be refused again unchanged
     ├── PlatformUnavailable        try the same key again later
+    │   └── Pacing                 wait for one's turn; nobody refused anything
     ├── NothingStarted             definite: ECS takes the next launch, others the same key again
     └── SubmissionUncertain        look up before anything else
 """
@@ -225,6 +226,14 @@ class PlatformUnavailable(PlatformError):
     ) -> None:
         super().__init__(platform, reason, codes=codes)
         self.retry_after_seconds = retry_after_seconds
+
+
+class Pacing(PlatformUnavailable):
+    """The service's own pace says not yet, so that the cloud need not refuse. `free_at` is on the real clock."""
+
+    def __init__(self, platform: str, reason: str, *, free_at: datetime) -> None:
+        super().__init__(platform, reason, codes=["Pacing"])
+        self.free_at = free_at
 
 
 class NothingStarted(PlatformError):

@@ -162,6 +162,20 @@ class Sweep(Message):
     """Part of the active index; by default all of it."""
 
 
+class JobChanged(Message):
+    """A platform tells that a job has changed. A hint: sweeps find what is lost, and late or doubled ones do nothing.
+
+    EventBridge's "ECS Task State Change" is read as one of these.
+    """
+
+    version: Literal[1] = 1
+    type: Literal["job-changed"] = "job-changed"
+    platform: str
+    """Type of the pools whose jobs it is about, such as `ecs:push`."""
+    detail: JsonObject
+    """What the platform says, in its own words."""
+
+
 class Admit(Message):
     """Give the free slots of a work pool to the runs that wait for them."""
 
@@ -230,15 +244,18 @@ class RunStateChanged(Message):
         return self.model_dump_json(exclude_none=True, by_alias=True)
 
 
-Event = ScheduledRun | Submit | Stop | Chores | Sweep | Admit | Tick
+Event = ScheduledRun | Submit | Stop | Chores | Sweep | JobChanged | Admit | Tick
 """Every event that may come in."""
 
 _MODELS: dict[str, type[UserInput | Message]] = {
     model.model_fields["type"].default: model
-    for model in (ScheduledRun, Submit, Stop, Chores, Sweep, Admit, Tick, RunStateChanged)
+    for model in (ScheduledRun, Submit, Stop, Chores, Sweep, JobChanged, Admit, Tick, RunStateChanged)
 }
 EVENT_TYPES: Final = tuple(name for name in _MODELS if name != "run-state-changed")
 """The types that `parse_event` takes."""
+
+_TOLD_BY: Final = {("aws.ecs", "ECS Task State Change"): "ecs:push"}
+"""Source and detail type of EventBridge events that a cloud sends of itself, and the platform they are about."""
 
 _ANY_EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 
@@ -370,6 +387,10 @@ def _unwrap(value: Any, envelope_id: str | None) -> tuple[dict[str, Any], str | 
                 raise InvalidEvent(f"the envelope holds {len(records)} records; send one event at a time")
             case {"messageId": str(id_), "body": str(body)}:
                 value, envelope_id = _load(body), id_
+            case {"detail-type": str(kind), "source": str(source), "detail": dict(detail)} if platform := _TOLD_BY.get(
+                (source, kind)
+            ):
+                value = {"version": 1, "type": "job-changed", "platform": platform, "detail": detail}
             case {"detail-type": _, "detail": detail}:
                 id_ = value.get("id")
                 value, envelope_id = detail, id_ if isinstance(id_, str) and id_ else envelope_id

@@ -264,6 +264,8 @@ class FlowRun(Record):
     job: Job | None = None
     over: tuple[str, ...] = ()
     """Job keys whose job was seen to be over; news of them changes nothing."""
+    places: dict[str, datetime] = Field(default_factory=dict)
+    """Places taken for the next call, by the scope of their rate (real clock); see `domain.pace`."""
     policy: Policy | None = None
     slots: tuple[str, ...] = ()
     """Scopes held, as they were taken; released from this record and from nothing else."""

@@ -174,6 +174,7 @@ def intend(
         phase=Phase.CALLING,
         job=job,
         policy=run.policy if old is not None and run.policy is not None else policy,
+        places={},
         hints=0,
     ).noted(moment.now, "intent", key=handle.key, attempt=run.attempt, launch=run.launch, call=job.calls)
 
@@ -254,6 +255,32 @@ def refuse(
     return run.evolve(
         phase=phase, job=job, state=shown, claim=None, lapses=0, due_at=retry_at, wake_at=retry_at, hints=0
     ).noted(moment.now, "refused" if answered else "unanswered", why=note, again_at=retry_at.isoformat())
+
+
+def wait_for_pace(
+    run: FlowRun, fence: int, places: dict[str, datetime], at: datetime, moment: Moment, why: str
+) -> FlowRun:
+    """Give the claim back before a call, until its turn comes at `at`; the places taken for it are kept.
+
+    Nothing was refused, so this is no failure: the attempt's time to get a job begins anew. An open call stays open.
+
+    Raises:
+        ClaimLost: The claim is not mine.
+    """
+    require_fence(run, fence)
+    fresh = run.phase is Phase.CLAIMED
+    waiting = run.evolve(
+        phase=Phase.READY if fresh else Phase.CALLING,
+        state=State.of("Scheduled", moment.now, f"pacing: {why}") if fresh and not run.cancel else run.state,
+        places=places,
+        claim=None,
+        lapses=0,
+        tried_since=None if run.job is None else run.tried_since,
+        due_at=at,
+        wake_at=at,
+        hints=0,
+    )
+    return waiting.noted(moment.now, "pacing", why=why, again_at=at.isoformat())
 
 
 def bind_refusal(run: FlowRun, fence: int, why: State, moment: Moment, timing: Timing) -> FlowRun:
@@ -355,7 +382,7 @@ def observe(
     job = job.model_copy(
         update={
             "seen_rank": seen.status.rank,
-            "seen_at": seen.observed_at,
+            "seen_at": job.seen_at if seen.told else seen.observed_at,
             "unseen_since": None,
             "unseen_alarm": False,
             "started_at": job.started_at or seen.started_at or (moment.now if seen.status.rank >= 2 else None),
@@ -397,7 +424,8 @@ def run_deadline(run: FlowRun) -> datetime | None:
 
 
 def _surely_gone(job: Job, now: datetime, timing: Timing) -> bool:
-    return job.seen_rank > 0 or _is_old(job, now, timing)
+    # An event may come before the job is shown to those who ask, so a job that is only known by events is not seen.
+    return (job.seen_rank > 0 and job.seen_at is not None) or _is_old(job, now, timing)
 
 
 def _is_old(job: Job, now: datetime, timing: Timing) -> bool:

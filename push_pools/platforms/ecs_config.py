@@ -273,6 +273,14 @@ class EcsJobConfiguration(BaseJobConfiguration):
         return block_ref(self.aws_credentials) if self.aws_credentials else None
 
     @property
+    def roles(self) -> dict[str, object]:
+        """The roles that the task is given, by the variables that name them."""
+        overrides, definition = self.task_run_request.get("overrides") or {}, self.task_definition
+        execution = definition.get("executionRoleArn") or overrides.get("executionRoleArn") or self.execution_role_arn
+        task = definition.get("taskRoleArn") or overrides.get("taskRoleArn")
+        return {"execution_role_arn": execution, "task_role_arn": task}
+
+    @property
     def notes(self) -> list[str]:
         """Sentences about what was asked for and is not done."""
         return [f"{name} has no effect: {why}" for name, why in IGNORED.items() if getattr(self, name)]

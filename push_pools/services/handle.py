@@ -8,6 +8,7 @@ from push_pools.domain.errors import NotFound
 from push_pools.domain.events import (
     Admit,
     Chores,
+    JobChanged,
     ScheduledRun,
     Stop,
     Submit,
@@ -17,6 +18,7 @@ from push_pools.domain.events import (
 from push_pools.services.admit import admit
 from push_pools.services.chores import do_chores
 from push_pools.services.ledger import log
+from push_pools.services.reported import job_changed
 from push_pools.services.stop import stop_run
 from push_pools.services.submit import submit_run, submit_scheduled_run
 from push_pools.services.sweep import sweep
@@ -56,6 +58,8 @@ def handle_message(body: str, envelope_id: str, app: App, invocation: Invocation
         sweep(event.platform, app, shard=event.shard)
     elif isinstance(event, Admit):
         admit(event.work_pool, app)
+    elif isinstance(event, JobChanged):
+        job_changed(event, app)
     else:
         tick(app)
 

@@ -16,6 +16,7 @@ from push_pools.domain.errors import (
     NotFound,
     NothingStarted,
     OutOfTime,
+    Pacing,
     PlatformError,
     PlatformMissing,
     PlatformUnavailable,
@@ -33,6 +34,7 @@ from push_pools.services.ask import asking
 from push_pools.services.chores import chores_of, do_chores, follow_up, watch_chore
 from push_pools.services.ledger import RunKnown, change, log, put_first, send_hint, send_hint_at
 from push_pools.services.limits import count_run
+from push_pools.services.pace import Turn, next_turn, turn_at
 from push_pools.services.plan import skip_reason
 from push_pools.services.render import policy_of, render_run
 from push_pools.services.schedule import put_again, put_run, run_of_event, send_if_soon
@@ -217,9 +219,12 @@ class _Submission:
         return self._repeat()
 
     def _next_launch(self) -> None:
+        at = self.app.clock.now()
+        refusal = self.run.job.last_refusal if self.run.job else None
+        if refusal is not None and not refusal.retry:
+            return self._end(refusal.model_copy(update={"timestamp": at}))  # Another key would be refused as well.
         if why := self._why_give_up():
             return self._end(why)
-        at = self.app.clock.now()
         self._write(lambda r, m: transitions.next_launch(r, self.fence, at, m))
         return send_hint(self.app, self.run)
 
@@ -290,6 +295,8 @@ class _Submission:
 
     def _call(self, job: BaseJobConfiguration, handle: JobHandle) -> None:
         """Write the intent, make the call, and write its outcome."""
+        if (turn := next_turn(self.run, self.platform, job, self.app)).at is not None:
+            return self._wait_for_turn(turn)
         request = self.run.job.request if self.run.job else job.model_dump(mode="json")
         policy = policy_of(self.run, job, self.platform, self.app)
         is_new = self._unclaimed is not None
@@ -330,8 +337,18 @@ class _Submission:
         elif run.chores:
             send_hint(self.app, run)
 
+    def _wait_for_turn(self, turn: Turn) -> None:
+        """Wait, without a claim, for what the rates of the platform let happen later."""
+        now, at = self.app.moment(), turn.at
+        assert at is not None
+        due = max(now.at(at), now.now)
+        self._write(lambda r, m: transitions.wait_for_pace(r, self.fence, turn.places, due, m, turn.why))
+        send_hint(self.app, self.run)
+
     def _not_now(self, error: PlatformError) -> None:
         """Refused for now, without effect: the same key again, later."""
+        if isinstance(error, Pacing):
+            return self._wait_for_turn(turn_at(self.run, error, self.app))
         if self.run.phase is Phase.CLAIMED and (why := self._why_give_up(error)):
             return self._end(why)
         self._refuse(error, answered=True, wait=getattr(error, "retry_after_seconds", None))

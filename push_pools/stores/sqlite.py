@@ -6,10 +6,12 @@ import math
 import threading
 from collections import OrderedDict
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from push_pools.domain.errors import NotFound, ScopeFull, VersionConflict
+from push_pools.domain.pace import microseconds, moment_of
 from push_pools.domain.runs import FlowRun, Phase
 from push_pools.domain.states import StateType
 from push_pools.ports import Limit, RecordT, RunFilter, RunPage
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from push_pools.domain.pace import Rate
     from push_pools.domain.pools import CatalogueRecord
     from push_pools.sqlite_file import SqliteFile
 
@@ -32,6 +35,10 @@ _INSERT: Final = (
 _UPDATE: Final = (
     "UPDATE runs SET version=?, phase=?, state_type=?, state_name=?, wake_at=?, waits_at=?, body=? "
     "WHERE id=? AND version=?"
+)
+_PACE: Final = (
+    "INSERT INTO memo VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = max(CAST(value AS INTEGER), ?3) + ?4 "
+    "WHERE CAST(value AS INTEGER) <= ?5 RETURNING value"
 )
 KEPT_RUNS: Final = 1024
 """How many runs are kept in memory."""
@@ -226,6 +233,15 @@ class SqliteStore:
 
     def forget(self, key: str) -> None:
         self._file.execute("DELETE FROM memo WHERE name=?", (key,))
+
+    def pace(self, scope: str, rate: Rate, now: datetime, *, ahead_seconds: float = 0.0) -> datetime:
+        name, oldest, interval = f"pace/{scope}", rate.oldest(now), rate.interval
+        latest = microseconds(now + timedelta(seconds=ahead_seconds))
+        rows = self._file.execute(_PACE, (name, oldest + interval, oldest, interval, latest))
+        if rows:
+            return moment_of(int(rows[0][0]) - interval)
+        # Refused: the next place is too far ahead. It may have come closer since, and is asked for again.
+        return moment_of(max(int(self.recall(name) or oldest), oldest))
 
     # -- catalogue
 
