@@ -159,6 +159,7 @@ class EcsVariables(BaseVariables):
     )
     environment_files: list[str] = Field(
         default_factory=list,
+        max_length=10,
         description="ARNs of `.env` files in S3 that ECS adds to the environment, up to 10: a way around the limit of "
         "8,192 characters. Read with `execution_role_arn`.",
     )
