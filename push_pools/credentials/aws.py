@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from mypy_boto3_ecs import ECSClient
     from mypy_boto3_logs import CloudWatchLogsClient
     from mypy_boto3_sts import STSClient
+
+
+_LENGTHS: Final = {
+    "ExternalId": (2, 1224, "take the one that the role's trust policy asks for"),
+    "Policy": (1, 2048, "name managed policies in PolicyArns"),
+    "RoleSessionName": (2, 64, "shorten it"),
+}
+"""Lengths of options of AssumeRole (API reference), and what to do about others."""
 
 
 class AwsClientParameters(BaseModel):
@@ -69,7 +77,7 @@ class AwsCredentials(BaseModel):
     assume_role_arn: str | None = Field(default=None, title="Assume Role ARN")
     """A role to assume with the identity that the other fields, or the service, give."""
     assume_role_kwargs: dict[str, Any] = Field(default_factory=dict, title="Assume Role Options")
-    """Options of AssumeRole, such as RoleSessionName, DurationSeconds, ExternalId and Policy."""
+    """Options of AssumeRole, such as RoleSessionName, DurationSeconds, ExternalId and Policy (text, or an object)."""
     aws_client_parameters: AwsClientParameters = Field(
         default_factory=AwsClientParameters, title="AWS Client Parameters"
     )
@@ -84,6 +92,20 @@ class AwsCredentials(BaseModel):
     @classmethod
     def _none_is_empty(cls, value: object) -> object:
         return {} if value is None else value
+
+    @field_validator("assume_role_kwargs")
+    @classmethod
+    def _sts_takes_them(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(policy := options.get("Policy"), dict):
+            options = {**options, "Policy": json.dumps(policy, separators=(",", ":"))}
+        for name, (least, most, fix) in _LENGTHS.items():
+            value = options.get(name)
+            if isinstance(value, str) and not least <= len(value) <= most:
+                raise ValueError(f"{name} has {len(value)} characters, and STS takes {least} to {most}; {fix}")
+        seconds = options.get("DurationSeconds")
+        if isinstance(seconds, int) and not 900 <= seconds <= 43_200:
+            raise ValueError(f"DurationSeconds is {seconds}, and STS takes 900 to 43200; leave it out for one hour")
+        return options
 
     @model_validator(mode="after")
     def _keys_are_whole(self) -> Self:

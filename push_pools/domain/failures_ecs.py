@@ -271,6 +271,30 @@ REFUSED_ROWS: Final = (
         codes={"BlockedException"},
     ),
     Row(
+        "assume-role",
+        _CLASS.PERMISSION,
+        "the role of the credentials block may not be assumed: {reason}",
+        "allow the service's own identity sts:AssumeRole on the role, and let the role trust it (with the ExternalId "
+        "of `assume_role_kwargs`, if it asks for one)",
+        codes={"AssumeRoleDenied"},
+    ),
+    Row(
+        "key",
+        _CLASS.PERMISSION,
+        "AWS does not take the key of the credentials: {reason}",
+        "write a key that is active into the credentials block, or better a role (`assume_role_arn`)",
+        codes={
+            "InvalidClientTokenId",
+            "UnrecognizedClientException",
+            "SignatureDoesNotMatch",
+            "InvalidSignatureException",
+            "AuthFailure",
+            "IncompleteSignature",
+            "MissingAuthenticationToken",
+            "InvalidAccessKeyId",
+        },
+    ),
+    Row(
         "permission",
         _CLASS.PERMISSION,
         "AWS does not allow it: {reason}",
@@ -280,11 +304,6 @@ REFUSED_ROWS: Final = (
             "AccessDenied",
             "UnauthorizedException",
             "UnauthorizedOperation",
-            "InvalidClientTokenId",
-            "UnrecognizedClientException",
-            "SignatureDoesNotMatch",
-            "InvalidSignatureException",
-            "AssumeRoleDenied",
         },
     ),
     Row(

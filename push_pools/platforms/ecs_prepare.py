@@ -83,9 +83,16 @@ class Preparation:
         if mode != "awsvpc":
             return None
         scope = self._clients.scope(job, region)
-        return given_network(job) or self._networks.of_vpc(
-            scope, job.vpc_id, lambda: self._clients(job.credential_block_id, region, "ec2", retries=True)
-        )
+
+        def ec2() -> Any:
+            return self._clients(job.credential_block_id, region, "ec2", retries=True)
+
+        given = given_network(job)
+        if given is None:
+            return self._networks.of_vpc(scope, job.vpc_id, ec2)
+        if job.vpc_id:
+            self._networks.check(scope, job.vpc_id, given, ec2)
+        return given
 
     def renew(self, job: EcsJobConfiguration, ecs: ECSClient) -> str:
         """Register the job's task definition anew, for all later jobs too, and return the new ARN.

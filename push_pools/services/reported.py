@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from push_pools.domain.errors import NotFound, PlatformError
+from push_pools.domain.errors import NotFound, PlatformError, PlatformMissing
 from push_pools.domain.runs import Phase
 from push_pools.ports import ReadsEvents
 from push_pools.services.ledger import log, send_hint
@@ -25,7 +25,10 @@ def job_changed(event: JobChanged, app: App) -> None:
     Raises:
         StoreUnavailable: The ledger cannot be read or written.
     """
-    platform = app.platforms(event.platform)
+    try:
+        platform = app.platforms(event.platform)
+    except (NotFound, PlatformMissing) as error:
+        return log.warning("event_of_unknown_platform", extra={"reason": str(error)})
     told = platform.reported(event.detail) if isinstance(platform, ReadsEvents) else None
     if told is None:
         return None

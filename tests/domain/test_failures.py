@@ -162,6 +162,9 @@ CASES = [
     ),
     ecs("permission", "permission", False, "AccessDeniedException", reason="not authorized to perform ecs:RunTask"),
     ecs("blocked", "permission", False, "BlockedException", reason="Your account is currently blocked."),
+    ecs("assume-role", "permission", False, "AssumeRoleDenied", "AccessDenied", reason="to perform: sts:AssumeRole"),
+    ecs("key", "permission", False, "InvalidClientTokenId", reason="The security token is invalid"),
+    ecs("key", "permission", False, "SignatureDoesNotMatch"),
     ecs("pass-role", "permission", False, "AccessDeniedException", reason="not authorized to perform: iam:PassRole on"),
     ecs(
         "register-denied", "permission", False, "AccessDeniedException", reason="to perform: ecs:RegisterTaskDefinition"

@@ -10,12 +10,14 @@ from uuid import uuid4
 
 import pytest
 
+from push_pools.domain.errors import NotFound, PlatformMissing
 from push_pools.domain.events import JobChanged, parse_event
 from push_pools.domain.runs import Phase
 from push_pools.domain.states import StateType
 from push_pools.ports import ReadsEvents
 from push_pools.services.stop import cancel_run
 from push_pools.testing.ecs_double import CAPACITY, Fault
+from tests.world import OnePlatform
 
 from .test_ecs_service import EcsServiceWorld, pids, trigger
 
@@ -263,6 +265,23 @@ def test_a_platform_that_reads_no_events_ignores_them(world: EcsServiceWorld) ->
     world.app.platforms.platform = FakePlatform(cloud=world.cloud)  # type: ignore[attr-defined]
     send(world, *told)
     assert world.get(run).state.name == "Submitted"
+
+
+@pytest.mark.parametrize("error", [NotFound("pool type", "ecs:push"), PlatformMissing("ecs:push", "broken", fix="x")])
+def test_an_event_of_a_platform_that_is_not_there_is_ignored(
+    world: EcsServiceWorld, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It would be of no more use among the dead letters: a sweep finds what it told."""
+    run, told = started(world)
+
+    def missing(self: OnePlatform, type_: str) -> Any:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OnePlatform, "__call__", missing)
+        send(world, *told)
+    assert world.get(run).state.name == "Submitted"
+    assert not world.queue.dead_letters()
 
 
 @pytest.mark.parametrize("seed", range(4))
