@@ -64,7 +64,7 @@ def moves(run: FlowRun, name: str) -> Iterator[FlowRun]:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("total", [14, pytest.param(120, marks=pytest.mark.prove)])
+@pytest.mark.parametrize("total", [14, pytest.param(60, marks=pytest.mark.prove)])
 def test_eight_processes_exceed_no_limit_and_claim_once(ministack: Ministack, total: int) -> None:
     """Watched while they work: never more slot items than the limit, never another number of them than the count."""
     client, table = ministack.client("dynamodb"), f"races-{uuid4()}"
