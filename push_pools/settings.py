@@ -35,6 +35,16 @@ class Settings:
     """`PUSH_POOLS_SWEEP_SECONDS`: how often the embedded server looks at active jobs."""
     tick_seconds: float = 60.0
     """`PUSH_POOLS_TICK_SECONDS`: how often the embedded server sends what is overdue."""
+    aws_table: str | None = None
+    """`PUSH_POOLS_AWS_TABLE`: the DynamoDB table of an installation on AWS; with it, that is what is worked on."""
+    aws_queue_prefix: str = "push-pools-"
+    """`PUSH_POOLS_AWS_QUEUE_PREFIX`: what the names of the installation's SQS queues begin with."""
+    aws_bus: str | None = None
+    """`PUSH_POOLS_AWS_BUS`: the EventBridge bus on which state changes are published."""
+    aws_kms_key: str | None = None
+    """`PUSH_POOLS_AWS_KMS_KEY`: the KMS key that encrypts the secrets of blocks."""
+    aws_admin_function: str | None = None
+    """`PUSH_POOLS_AWS_ADMIN_FUNCTION`: the function that writes the catalogue for those who may not."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -50,7 +60,8 @@ class Settings:
                 continue
             if name not in known:
                 raise InvalidInput(f"{name} is not a setting; known are {', '.join(sorted(known))}")
-            values[known[name].name] = _parse(name, environ[name])
+            if (value := _parse(name, environ[name])) is not None:
+                values[known[name].name] = value
         return cls(**values)
 
 
@@ -61,6 +72,8 @@ def _parse(name: str, text: str) -> object:
                 return Path(text).expanduser().absolute()
             case "TEMPLATE_ENVIRON":
                 return tuple(part.strip() for part in text.split(",") if part.strip())
+            case "AWS_TABLE" | "AWS_QUEUE_PREFIX" | "AWS_BUS" | "AWS_KMS_KEY" | "AWS_ADMIN_FUNCTION":
+                return text.strip() or None
             case "WORKERS":
                 return _at_least(1, int(text))
             case _:
