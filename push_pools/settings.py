@@ -45,6 +45,14 @@ class Settings:
     """`PUSH_POOLS_AWS_KMS_KEY`: the KMS key that encrypts the secrets of blocks."""
     aws_admin_function: str | None = None
     """`PUSH_POOLS_AWS_ADMIN_FUNCTION`: the function that writes the catalogue for those who may not."""
+    webhook_secret: str | None = None
+    """`PUSH_POOLS_WEBHOOK_SECRET`: the name of the `secret` block that holds what senders share with the webhook."""
+    webhook_issuer: str | None = None
+    """`PUSH_POOLS_WEBHOOK_ISSUER`: the OIDC issuer whose tokens the webhook takes."""
+    webhook_audience: str | None = None
+    """`PUSH_POOLS_WEBHOOK_AUDIENCE`: whom such a token has to be for."""
+    webhook_subjects: tuple[str, ...] = ()
+    """`PUSH_POOLS_WEBHOOK_SUBJECTS`: whose tokens are taken, separated by commas."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -70,12 +78,12 @@ def _parse(name: str, text: str) -> object:
         match name.removeprefix(PREFIX):
             case "HOME":
                 return Path(text).expanduser().absolute()
-            case "TEMPLATE_ENVIRON":
+            case "TEMPLATE_ENVIRON" | "WEBHOOK_SUBJECTS":
                 return tuple(part.strip() for part in text.split(",") if part.strip())
-            case "AWS_TABLE" | "AWS_QUEUE_PREFIX" | "AWS_BUS" | "AWS_KMS_KEY" | "AWS_ADMIN_FUNCTION":
-                return text.strip() or None
             case "WORKERS":
                 return _at_least(1, int(text))
+            case other if other.startswith(("AWS_", "WEBHOOK_")):
+                return text.strip() or None
             case _:
                 return _at_least(0.01, float(text))
     except ValueError as error:

@@ -26,7 +26,7 @@ from push_pools.domain.errors import InvalidInput, NotFound, StoreUnavailable
 from push_pools.domain.events import MAX_EVENT_BYTES
 from push_pools.domain.pools import platform_slug
 from push_pools.ports import DeadLetter
-from push_pools.queues.aws_calls import code_of, failing_as, refused_text
+from push_pools.queues.aws_calls import code_of, failing_as
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -45,13 +45,17 @@ BATCH: Final = 10
 PEEK_SECONDS: Final = 30
 """How long the dead letters are hidden from others while they are read."""
 MAX_PEEKS: Final = 200
-"""Most calls to read the dead letters; what is not read is told in the log of nobody but shows up later."""
+"""Most calls to read the dead letters; those beyond show when others have gone."""
+FLUSH_AT: Final = 100
+"""How many collected messages are sent although nobody has asked for it yet."""
 DEFAULT_PLATFORM: Final = "ecs:push"
 """Whose submit queue takes what names no pool type."""
 REASON, MESSAGE_ID, QUEUE, RECEIVES = "reason", "message_id", "queue", "receives"
 """The message attributes that stand beside a dead letter."""
 MAX_REASON: Final = 2000
-_HEAD: Final = re.compile(r'^\{"version":1,"type":"(submit|stop|chores)","run_id":"[0-9a-f-]{36}","platform":"([^"\\]+)"')
+_HEAD: Final = re.compile(
+    r'^\{"version":1,"type":"(submit|stop|chores)","run_id":"[0-9a-f-]{36}","platform":"([^"\\]+)"'
+)
 
 
 @dataclass(frozen=True)
@@ -201,9 +205,7 @@ class SqsQueue:
                 self._client.send_message(
                     QueueUrl=self._url(target), MessageBody=body, MessageAttributes=_attributes(kept)
                 )
-                self._client.delete_message(
-                    QueueUrl=self._url("dead-letters"), ReceiptHandle=message["ReceiptHandle"]
-                )
+                self._client.delete_message(QueueUrl=self._url("dead-letters"), ReceiptHandle=message["ReceiptHandle"])
 
     def _home_of(self, message: MessageTypeDef) -> str:
         """Return the name, behind the prefix, of the queue that a dead letter came from."""
@@ -273,6 +275,9 @@ class CollectedSends:
         """
         with self._lock:
             self._kept.append((_checked(body), delay_seconds))
+            full = len(self._kept) >= FLUSH_AT
+        if full:
+            self.flush()
 
     def flush(self) -> int:
         """Send what was kept, and return how many.

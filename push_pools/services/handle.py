@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from push_pools.ports import App, Invocation
 
+    Handle = Callable[[str, str, App, Invocation], None]
+
 
 MAX_TRIES: Final = 5
 """How often a message is tried that makes a handler fail in an unforeseen way."""
@@ -60,14 +62,16 @@ class Outcome:
     reason: str = ""
 
 
-def deliver(body: str, envelope_id: str, receives: int, app: App, invocation: Invocation) -> Outcome:
+def deliver(
+    body: str, envelope_id: str, receives: int, app: App, invocation: Invocation, handle: Handle | None = None
+) -> Outcome:
     """Handle a message and return what its queue does with it, on every hosting the same.
 
-    `receives` counts how often it was handed out, this time included.
+    `receives` counts how often it was handed out, this time included. `handle` stands in for `handle_message`.
     """
     fields = {"message_id": envelope_id}
     try:
-        handle_message(body, envelope_id, app, invocation)
+        (handle or handle_message)(body, envelope_id, app, invocation)
     except (OutOfTime, StoreUnavailable) as error:
         log.warning("message_back", extra={**fields, "reason": str(error)})
         return Outcome(Fate.BACK, str(error))

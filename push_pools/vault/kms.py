@@ -52,10 +52,13 @@ class _Kept(NamedTuple):
 
 
 class KmsVault:
-    """Implements `ports.Vault` with a KMS key. Without a key it opens what was sealed, and seals nothing."""
+    """Implements `ports.Vault` with a KMS key. Without a key it opens what was sealed, and seals nothing.
+
+    `client` opens the client, when a secret is first sealed or opened.
+    """
 
     def __init__(
-        self, client: KMSClient, key_id: str | None, *, seconds: Callable[[], float] = time.monotonic
+        self, client: Callable[[], KMSClient], key_id: str | None, *, seconds: Callable[[], float] = time.monotonic
     ) -> None:
         self._client, self._key_id, self._seconds = client, key_id, seconds
         self._kept: OrderedDict[bytes, _Kept] = OrderedDict()
@@ -71,7 +74,7 @@ class KmsVault:
         if self._key_id is None:
             raise NotAllowed("there is no key to encrypt secrets with; set PUSH_POOLS_AWS_KMS_KEY")
         try:
-            answer = self._client.generate_data_key(
+            answer = self._client().generate_data_key(
                 KeyId=self._key_id, KeySpec="AES_256", EncryptionContext=_kms_context(context)
             )
         except (ClientError, BotoCoreError) as error:
@@ -103,7 +106,9 @@ class KmsVault:
             if name in self._kept:
                 return self._kept[name].key
         try:
-            key = self._client.decrypt(CiphertextBlob=sealed_key, EncryptionContext=_kms_context(context))["Plaintext"]
+            key = self._client().decrypt(CiphertextBlob=sealed_key, EncryptionContext=_kms_context(context))[
+                "Plaintext"
+            ]
         except (ClientError, BotoCoreError) as error:
             raise _refused(error) from error
         with self._lock:
@@ -139,7 +144,9 @@ def _parse(sealed: str) -> tuple[bytes, bytes]:
     key_text, _, text = rest.partition(".")
     if format_ == _FORMAT:
         with contextlib.suppress(binascii.Error, ValueError):
-            key, data = (base64.b64decode(each.encode("ascii"), altchars=b"-_", validate=True) for each in (key_text, text))
+            key, data = (
+                base64.b64decode(each.encode("ascii"), altchars=b"-_", validate=True) for each in (key_text, text)
+            )
             # Other texts decode to the same bytes; only the one we write is taken.
             if key and len(data) > _NONCE_BYTES and (_text(key), _text(data)) == (key_text, text):
                 return key, data
