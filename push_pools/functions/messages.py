@@ -91,8 +91,8 @@ class Batch:
         if self._deadline - self._app.real_clock.now() < timedelta(seconds=LEAST_SECONDS):
             logger.warning("message_back", extra={"message_id": id_, "reason": "the invocation ends"})
             raise GivenBack(id_)
-        attributes = record.message_attributes
-        first = attributes[MESSAGE_ID].string_value if MESSAGE_ID in attributes else None
+        given = record.message_attributes[MESSAGE_ID]
+        first = given.string_value if given is not None else None
         receives = int(record.attributes.approximate_receive_count or 1)
         invocation = Invocation(owner_of(self._context, id_), self._deadline)
         outcome = deliver(record.body, first or id_, receives, self._app, invocation, self._handle)

@@ -58,8 +58,8 @@ class Keys:
             Refused: The issuer does not publish it, or cannot be asked now.
         """
         with self._lock:
-            read_at, known = self._kept.get(issuer, (None, {}))
-            age = float("inf") if read_at is None else self._seconds() - read_at
+            read_at, known = self._kept.get(issuer, (float("-inf"), {}))
+            age = self._seconds() - read_at
             if age > KEPT_SECONDS or (key_id not in known and age > AGAIN_SECONDS):
                 known = self._read(issuer)
                 self._kept[issuer] = (self._seconds(), known)
@@ -126,16 +126,12 @@ def _check_claims(claims: Mapping[str, Any], audience: str, subjects: Collection
     if audience not in (given if isinstance(given, list) else [given]):
         raise Refused("it is for another audience")
     until, since = claims.get("exp"), claims.get("nbf", claims.get("iat", 0))
-    if not _is_number(until) or now > until + LEEWAY_SECONDS:
+    if not isinstance(until, int | float) or now > until + LEEWAY_SECONDS:
         raise Refused("it has expired")
-    if not _is_number(since) or now < since - LEEWAY_SECONDS:
+    if not isinstance(since, int | float) or now < since - LEEWAY_SECONDS:
         raise Refused("it is not valid yet")
     if claims.get("sub") not in subjects:
         raise Refused(f"its subject {clip(claims.get('sub'))!r} may not send events here")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_rsa(key: PublicKey, signature: bytes, signed: bytes) -> bool:

@@ -41,6 +41,8 @@ host: Final = Host()
 keys: Final = Keys()
 WINDOW_SECONDS: Final = 300.0
 """How old, or how far ahead, the timestamp of a request may be."""
+LEAST_SECRET: Final = 16
+"""The fewest characters of a shared secret; a shorter one could be guessed."""
 _ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 _SIGNATURE: Final = re.compile(r"v1=([0-9a-f]{64})")
 
@@ -161,7 +163,7 @@ def _secret(app: App, name: str | None) -> bytes:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the shared secret cannot be read; see the log") from error
     text = value.get_secret_value() if hasattr(value, "get_secret_value") else value
     secret = str(text).encode()
-    if len(secret) < 16:
+    if len(secret) < LEAST_SECRET:
         raise Problem(
             HTTPStatus.SERVICE_UNAVAILABLE, "the shared secret has fewer than 16 characters; set a longer one"
         )

@@ -42,6 +42,5 @@ class EventBridgeBus:
             )
         if answer["FailedEntryCount"]:
             entry = answer["Entries"][0]
-            raise NotPublished(
-                f"the event bus {self._name} did not take an event: {entry.get('ErrorCode')}: {entry.get('ErrorMessage')}"
-            )
+            why = f"{entry.get('ErrorCode')}: {entry.get('ErrorMessage')}"
+            raise NotPublished(f"the event bus {self._name} did not take an event: {why}")

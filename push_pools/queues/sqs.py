@@ -54,8 +54,9 @@ REASON, MESSAGE_ID, QUEUE, RECEIVES = "reason", "message_id", "queue", "receives
 """The message attributes that stand beside a dead letter."""
 MAX_REASON: Final = 2000
 _HEAD: Final = re.compile(
-    r'^\{"version":1,"type":"(submit|stop|chores)","run_id":"[0-9a-f-]{36}","platform":"([^"\\]+)"'
+    r'\{"version":1,"type":"(?:submit|stop|chores)","run_id":"[0-9a-f-]{36}","platform":"([^"\\]+)"\}'
 )
+"""A hint as `domain.events.hint` writes it; others are read as JSON."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class Route:
 
 def route_of(body: str, default: str = DEFAULT_PLATFORM) -> Route:
     """Return where a message goes; one that cannot be read goes where it is found to be unreadable."""
-    if match := _HEAD.match(body):
-        return Route("submit", match[2])
+    if match := _HEAD.fullmatch(body):
+        return Route("submit", match[1])
     try:
         value = json.loads(body)
     except ValueError:
@@ -301,7 +302,8 @@ def _letter(message: MessageTypeDef) -> DeadLetter:
 
 
 def _attribute(message: MessageTypeDef, name: str) -> str | None:
-    return message.get("MessageAttributes", {}).get(name, {}).get("StringValue")
+    found = message.get("MessageAttributes", {}).get(name)
+    return found.get("StringValue") if found is not None else None
 
 
 def _attributes(values: Mapping[str, str]) -> dict[str, MessageAttributeValueTypeDef]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,7 +30,7 @@ from push_pools.services.deploy import put_deployment, put_work_pool
 from push_pools.services.records import change_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from push_pools.ports import App
 
@@ -141,7 +141,8 @@ def _put_variable(request: AdminRequest, app: App) -> Variable:
     tags = request.spec.get("tags") or []
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise InvalidInput('spec: tags: it is a list of texts, such as ["finance"]')
-    return set_variable(app, request.name, request.spec["value"], tags=tags, managed_by=request.managed_by)
+    texts = [str(tag) for tag in tags]
+    return set_variable(app, request.name, request.spec["value"], tags=texts, managed_by=request.managed_by)
 
 
 _PUT: dict[Kind, Callable[[AdminRequest, App], CatalogueRecord]] = {
@@ -198,7 +199,5 @@ def _delete(request: AdminRequest, app: App) -> Written:
 
 
 def _gone(delete: Callable[[], None]) -> None:
-    try:
+    with contextlib.suppress(NotFound):  # Deleted before, perhaps by an earlier try of this request.
         delete()
-    except NotFound:
-        pass  # Deleted before, perhaps by an earlier try of this request.
