@@ -63,6 +63,31 @@ class RunPage:
     cursor: str | None = None
 
 
+@dataclass(frozen=True)
+class Limit:
+    """How many slots a scope has, as the ledger counts by it. The catalogue is the truth, and this is derived from it.
+
+    Like a record it is written over the revision that was read, so that of two writers one has to look again.
+    It stays when a limit is removed, so that a revision never comes back.
+    """
+
+    scope: str
+    slots: int | None = None
+    """Most runs that hold a slot; `None` sets no limit."""
+    source: str = ""
+    """Which setting of the catalogue it is derived from; it differs when a limit is set where there was none."""
+    is_counting: bool = False
+    """Whether the runs that were active before there was a limit are still being counted; nobody else gets a slot."""
+    revision: int = 0
+    taken: int = 0
+    """How many slot items there are; read with the limit, never written."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody gets a slot now."""
+        return self.is_counting or (self.slots is not None and self.taken >= self.slots)
+
+
 class RunStore(Protocol):
     """The runs of a ledger, and what must change in the same write as a run.
 
@@ -94,15 +119,16 @@ class RunStore(Protocol):
         """
         ...
 
-    def save(self, before: FlowRun, after: FlowRun) -> FlowRun:
+    def save(self, before: FlowRun, after: FlowRun, *, counting: bool = False) -> FlowRun:
         """Write `after` over `before` in one transaction and return it with the next version.
 
         Slots in `after` but not in `before` are taken, slots no longer in it are released, and the waiter
-        and hint items follow. A write that finds its own effect already there has succeeded.
+        and hint items follow. A write that finds its own effect already there has succeeded. With `counting`
+        a slot is given although its scope is full: the run was active before the limit was there.
 
         Raises:
             VersionConflict: The stored run is not `before` any more; nothing was changed.
-            ScopeFull: A slot to be taken is not free; nothing was changed.
+            ScopeFull: A slot to be taken is not free, or its scope is being counted; nothing was changed.
             StoreUnavailable: The write may or may not have happened; reading tells.
         """
         ...
@@ -119,12 +145,29 @@ class RunStore(Protocol):
         """Return the platforms that have active runs. A hint."""
         ...
 
-    def waiting(self, work_pool: str, *, limit: int = 1000) -> Sequence[FlowRun]:
-        """Return the parked runs of a pool in the order of `waits_at`. The read is consistent."""
+    def waiting(
+        self, work_pool: str, *, queue: str | None = None, after: str = "", limit: int = 1000
+    ) -> Sequence[FlowRun]:
+        """Return the parked runs of a pool, or of one of its queues, in the order of `waits_at`, those after a place.
+
+        The read is consistent.
+        """
         ...
 
-    def set_limit(self, scope: str, limit: int | None) -> None:
-        """Set how many slots a scope has. `None` removes the limit; holders keep what they hold."""
+    def waiting_pools(self) -> frozenset[str]:
+        """Return the pools that have parked runs. A hint."""
+        ...
+
+    def limit_of(self, scope: str) -> Limit:
+        """Return the limit of a scope, at revision 0 when none was ever written. The read is consistent."""
+        ...
+
+    def put_limit(self, limit: Limit) -> Limit:
+        """Write a limit over the revision that was read and return it with the next; holders keep what they hold.
+
+        Raises:
+            VersionConflict: The stored limit has another revision; nothing was changed.
+        """
         ...
 
     def slots(self, scope: str) -> tuple[int | None, frozenset[UUID]]:

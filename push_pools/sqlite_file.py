@@ -20,7 +20,7 @@ from push_pools.domain.errors import StoreCorrupt, StoreTooNew, StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 BUSY_SECONDS: Final = 10.0
 """How long a statement waits for another process's write."""
 
@@ -35,7 +35,9 @@ CREATE INDEX runs_wake ON runs (wake_at) WHERE wake_at IS NOT NULL;
 CREATE INDEX runs_active ON runs (platform) WHERE phase IN ('started', 'stopping');
 CREATE INDEX runs_waiting ON runs (work_pool, waits_at) WHERE waits_at IS NOT NULL;
 CREATE INDEX runs_newest ON runs (scheduled_time DESC, id DESC);
-CREATE TABLE limits (scope TEXT PRIMARY KEY, slots INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE limits (
+    scope TEXT PRIMARY KEY, slots INTEGER, source TEXT NOT NULL, is_counting INTEGER NOT NULL, revision INTEGER NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE slots (scope TEXT NOT NULL, run_id TEXT NOT NULL, PRIMARY KEY (scope, run_id)) WITHOUT ROWID;
 CREATE TABLE memo (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE catalogue (
@@ -52,6 +54,17 @@ CREATE TABLE dead_letters (
     id INTEGER PRIMARY KEY, body TEXT NOT NULL, reason TEXT NOT NULL, receives INTEGER NOT NULL, died_at REAL NOT NULL
 );
 """
+
+_UPGRADES: Final = {
+    # Limits are derived from the catalogue; whoever needs one next writes it again.
+    1: """
+DROP TABLE limits;
+CREATE TABLE limits (
+    scope TEXT PRIMARY KEY, slots INTEGER, source TEXT NOT NULL, is_counting INTEGER NOT NULL, revision INTEGER NOT NULL
+) WITHOUT ROWID;
+""",
+}
+"""How a ledger of that schema version becomes one of the next."""
 
 
 class SqliteFile:
@@ -97,6 +110,8 @@ class SqliteFile:
                 f"the ledger {self.path} has schema {version} and this release knows {SCHEMA_VERSION}; "
                 "upgrade push-pools"
             )
+        if version < SCHEMA_VERSION:
+            self._upgrade()
         self.data_version()
 
     def _version(self) -> int:
@@ -111,6 +126,13 @@ class SqliteFile:
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 run(statement)
             run("INSERT INTO meta VALUES ('ledger_id', ?)", (str(uuid4()),))
+            run(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _upgrade(self) -> None:
+        with self.transaction() as run:
+            for version in range(run("PRAGMA user_version").fetchone()[0], SCHEMA_VERSION):
+                for statement in filter(str.strip, _UPGRADES[version].split(";")):
+                    run(statement)
             run(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def execute(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:

@@ -27,11 +27,12 @@ from push_pools.domain.records import Timing
 from push_pools.domain.runs import FlowRun, JobHandle, Phase, Policy
 from push_pools.domain.states import Failure, FailureClass, JobStatus, Observation, State
 from push_pools.domain.transitions import Moment
-from push_pools.ports import RunFilter
+from push_pools.ports import Invocation, RunFilter
 from push_pools.server.embedded import EmbeddedServer
-from push_pools.services.catalogue import create_work_pool
+from push_pools.services.catalogue import create_work_pool, pause_work_pool, resume_work_pool, update_work_pool
 from push_pools.services.deploy import put_deployment
 from push_pools.services.runs import run_deployment
+from push_pools.services.submit import submit_run
 from push_pools.services.sweep import sweep
 from push_pools.settings import Settings
 from push_pools.sqlite_file import SqliteFile
@@ -190,8 +191,8 @@ def event_to_exit() -> Iterator[Row]:
     with home() as opened, served(opened):
         save = opened.app.store.save
 
-        def save_and_tell(before: FlowRun, after: FlowRun) -> FlowRun:
-            saved = save(before, after)
+        def save_and_tell(before: FlowRun, after: FlowRun, *, counting: bool = False) -> FlowRun:
+            saved = save(before, after, counting=counting)
             if saved.phase is Phase.SETTLED:
                 recorded.put(time.perf_counter())
             return saved
@@ -208,6 +209,67 @@ def event_to_exit() -> Iterator[Row]:
             time.sleep(0.02)
     ratio = statistics.median(took[20:]) / statistics.median(bare[20:])
     yield "event → exit recorded, `true` ÷ bare spawn-and-wait, medians", f"{ratio:.2f}", "≤ 2", ratio <= 2
+
+
+# -- lanes
+
+
+def slot_to_next() -> Iterator[Row]:
+    """A pool of one slot, and a queue in front of it: from the write that frees the slot to the next submitted."""
+    count = 120
+    with home() as opened:
+        pause_work_pool(opened.app, "local")
+        with served(opened):
+            for _ in range(count):
+                run_deployment(opened.app, "true")
+            wait_until(lambda: opened.app.store.count_by_phase().get(Phase.WAITING, 0) == count)
+            update_work_pool(opened.app, "local", concurrency_limit=1)
+            resume_work_pool(opened.app, "local")
+            wait_for(opened, count)
+        runs = sorted(all_runs(opened), key=lambda run: entry_at(run, "submitted"))
+    freed = [entry_at(run, "finished") for run in runs[:-1]]
+    submitted = [entry_at(run, "submitted") for run in runs[1:]]
+    waits = [(after - before).total_seconds() * 1000 for before, after in zip(freed, submitted, strict=True)]
+    p50, p99 = percentile(waits, 0.5), percentile(waits, 0.99)
+    yield f"slot freed → next submitted, {count} runs through one slot, p50", f"{p50:.1f} ms", "≤ 50 ms", p50 <= 50
+    yield "slot freed → next submitted, p99", f"{p99:.1f} ms", "≤ 250 ms", p99 <= 250
+
+
+def entry_at(run: FlowRun, what: str) -> datetime:
+    """When that happened to a run, by its journal."""
+    return next(entry.at for entry in run.journal if entry.what == what)
+
+
+def waiting_is_flat() -> Iterator[Row]:
+    """From a run's message to its answer, in a pool that is full, with 1,000 runs in front and with none."""
+    medians = {}
+    for waiting in (0, 1_000):
+        with home() as opened:
+            create_work_pool(opened.app, "full", "process", concurrency_limit=0)
+            spec = {"name": "held", "command": "true", "work_pool": {"name": "full"}}
+            put_deployment(opened.app, DeploymentSpec.model_validate(spec))
+            for _ in range(waiting):
+                submit_now(opened, run_deployment(opened.app, "held").run)
+            took = []
+            for _ in range(60):  # Few, so that "none in front" stays true enough.
+                run = run_deployment(opened.app, "held").run
+                started = time.perf_counter()
+                submit_now(opened, run)
+                took.append(time.perf_counter() - started)
+            medians[waiting] = statistics.median(took)
+    ratio = medians[1_000] / medians[0]
+    yield (
+        "the 1,001st run with 1,000 waiting in its pool ÷ without, medians",
+        f"{ratio:.2f}",
+        "flat (≤ 1.5)",
+        ratio <= 1.5,
+    )
+
+
+def submit_now(opened: Embedded, run: FlowRun) -> None:
+    """Handle a run's message as the server does."""
+    deadline = datetime.now(UTC) + timedelta(seconds=TIMING.function_seconds)
+    submit_run(run.id, opened.app, Invocation(f"bench:{run.id}", deadline))
 
 
 # -- ECS
@@ -350,6 +412,8 @@ BENCHES: dict[str, Callable[[], Iterator[Row]]] = {
     "due": due_to_call,
     "burst": burst,
     "event": event_to_exit,
+    "slot": slot_to_next,
+    "waiting": waiting_is_flat,
     "ecs": ecs_burst,
     "lifecycles": lifecycles,
     "claim": claim_is_flat,

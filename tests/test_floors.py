@@ -36,7 +36,15 @@ PURE = {"pydantic", "pydantic_core", "cronsim", "dateutil", "jsonschema", "annot
 """What floor 0 may import beside the standard library."""
 OWNERS = {
     "boto3": {"credentials/aws", "platforms/ecs", "testing/ecs"},
-    "botocore": {"credentials/aws", "platforms/ecs", "queues/", "testing/ecs", "vault/kms"},
+    "botocore": {
+        "credentials/aws",
+        "platforms/ecs",
+        "queues/",
+        "stores/dynamodb",
+        "testing/ecs",
+        "testing/dynamodb",
+        "vault/kms",
+    },
     "sqlite3": {"sqlite_file"},
     "cryptography": {"vault/", "functions/oidc"},
     "yaml": {"services/config_file", "cli/"},

@@ -10,7 +10,7 @@ import typer
 from push_pools.cli.base import confirm, noun, opened
 from push_pools.cli.flow_run import show_new_run
 from push_pools.cli.inputs import duration, instant, json_object, pairs
-from push_pools.cli.output import Format, Output, print_data, print_list, print_record, print_table, say
+from push_pools.cli.output import Format, Output, print_data, print_list, print_record, print_table, say, status_text
 
 if TYPE_CHECKING:
     from push_pools.domain.deployments import Deployment
@@ -149,18 +149,12 @@ def ls(
     with opened() as home:
         name = find_pool(home, pool).name if pool is not None else None
         found = [each for each in list_deployments(home) if name in (None, each.work_pool)]
-    rows = [(each.key, each.work_pool, each.work_queue, _status(each), str(each.id)) for each in found]
+    rows = [(each.key, each.work_pool, each.work_queue, status_text(each), str(each.id)) for each in found]
     print_list([_shown(each) for each in found], output, ("deployment", "pool", "queue", "status", "id"), rows)
 
 
-def _status(deployment: Deployment) -> str:
-    if not deployment.is_paused:
-        return "active"
-    return f"paused ({deployment.pause_note})" if deployment.pause_note else "paused"
-
-
 def _shown(deployment: Deployment) -> dict[str, Any]:
-    return {"key": deployment.key, **deployment.model_dump(mode="json")}
+    return {"key": deployment.key, **deployment.model_dump(mode="json", exclude={"limit_epoch"})}
 
 
 @app.command()

@@ -151,11 +151,13 @@ def _inspected(run: FlowRun) -> dict[str, Any]:
 @app.command()
 def why(ref: Ref, output: Output = Format.TABLE) -> None:
     """Tell what happened to a run, what it waits for, and what can be done."""
+    from push_pools.services.admit import why_waiting
     from push_pools.services.explain import explain_run
     from push_pools.services.runs import find_run
 
     with opened() as home:
-        story = explain_run(find_run(home, ref), home.clock.now())
+        run = find_run(home, ref)
+        story = explain_run(run, home.clock.now(), waits_for=why_waiting(run, home))
     if output is Format.TABLE:
         _print_story(story)
     else:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from push_pools.domain.lanes import Limited
+
 
 class Format(StrEnum):
     """How a command prints what it read."""
@@ -152,3 +154,15 @@ def console() -> Console:
 def is_terminal() -> bool:
     """Whether a person looks at the answer."""
     return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
+
+
+def limit_text(record: Limited) -> str:
+    """Return the concurrency limit of a pool, queue or deployment as lists show it."""
+    return "" if record.concurrency_limit is None else str(record.concurrency_limit)
+
+
+def status_text(record: Limited) -> str:
+    """Return whether a pool, queue or deployment is active or paused, and why."""
+    if not record.is_paused:
+        return "active"
+    return f"paused ({record.pause_note})" if record.pause_note else "paused"

@@ -8,7 +8,7 @@ import typer
 
 from push_pools.cli.base import confirm, noun, opened
 from push_pools.cli.inputs import pairs, read_object
-from push_pools.cli.output import Format, Output, print_data, print_list, print_record, say
+from push_pools.cli.output import Format, Output, limit_text, print_data, print_list, print_record, say, status_text
 
 if TYPE_CHECKING:
     from push_pools.domain.pools import WorkPool
@@ -36,6 +36,10 @@ def create(
     base_job_template: TemplateFile = None,
     variable: Variables = None,
     description: Annotated[str, typer.Option(metavar="TEXT", help="What the pool is for.")] = "",
+    concurrency_limit: Annotated[
+        int | None,
+        typer.Option("--concurrency-limit", metavar="N", help="Most runs active at once; 0 holds every run."),
+    ] = None,
 ) -> None:
     """Create a work pool, with its queue `default`."""
     from push_pools.services.catalogue import create_work_pool
@@ -44,7 +48,13 @@ def create(
     template = read_object(base_job_template, "a template") if base_job_template is not None else None
     with opened() as home:
         pool = create_work_pool(
-            home, name, type_, base_job_template=template, variables=variables, description=description
+            home,
+            name,
+            type_,
+            base_job_template=template,
+            variables=variables,
+            description=description,
+            concurrency_limit=concurrency_limit,
         )
     say(f"Created work pool {pool.name!r} of type {pool.type}.")
 
@@ -58,15 +68,23 @@ def ls(output: Output = Format.TABLE) -> None:
         pools = list_work_pools(home)
         queues = list_work_queues(home)
     rows = [
-        (pool.name, pool.type, sum(queue.work_pool == pool.name for queue in queues), str(pool.id), pool.description)
+        (
+            pool.name,
+            pool.type,
+            sum(queue.work_pool == pool.name for queue in queues),
+            limit_text(pool),
+            status_text(pool),
+            str(pool.id),
+            pool.description,
+        )
         for pool in pools
     ]
-    columns = ("name", "type", "queues", "id", "description")
+    columns = ("name", "type", "queues", "limit", "status", "id", "description")
     print_list([_listed(pool) for pool in pools], output, columns, rows)
 
 
 def _listed(pool: WorkPool) -> dict[str, Any]:
-    return pool.model_dump(mode="json", exclude={"base_job_template"})
+    return pool.model_dump(mode="json", exclude={"base_job_template", "limit_epoch"})
 
 
 @app.command()
@@ -101,6 +119,54 @@ def update(
         name = find_pool(home, ref).name
         update_work_pool(home, name, base_job_template=template, variables=variables, description=description)
     say(f"Updated work pool {name!r}.")
+
+
+@app.command()
+def pause(
+    ref: Ref, note: Annotated[str, typer.Option(metavar="TEXT", help="Why; runs that wait show it.")] = ""
+) -> None:
+    """Hold the runs of a work pool that are not submitted yet; the others carry on."""
+    from push_pools.cli.find import find_pool
+    from push_pools.services.catalogue import pause_work_pool
+
+    with opened() as home:
+        pool = pause_work_pool(home, find_pool(home, ref).name, note=note)
+    say(f"Paused work pool {pool.name!r}.")
+
+
+@app.command()
+def resume(ref: Ref) -> None:
+    """Serve a paused work pool again; the runs that waited go first."""
+    from push_pools.cli.find import find_pool
+    from push_pools.services.catalogue import resume_work_pool
+
+    with opened() as home:
+        pool = resume_work_pool(home, find_pool(home, ref).name)
+    say(f"Resumed work pool {pool.name!r}.")
+
+
+@app.command("set-concurrency-limit")
+def set_concurrency_limit(
+    ref: Ref, limit: Annotated[int, typer.Argument(metavar="N", help="Most runs active at once; 0 holds every run.")]
+) -> None:
+    """Limit how many runs of a work pool are active at once; a lower limit waits for runs to end."""
+    from push_pools.cli.find import find_pool
+    from push_pools.services.catalogue import update_work_pool
+
+    with opened() as home:
+        pool = update_work_pool(home, find_pool(home, ref).name, concurrency_limit=limit)
+    say(f"Work pool {pool.name!r} has a limit of {limit}.")
+
+
+@app.command("clear-concurrency-limit")
+def clear_concurrency_limit(ref: Ref) -> None:
+    """Remove the limit of a work pool."""
+    from push_pools.cli.find import find_pool
+    from push_pools.services.catalogue import update_work_pool
+
+    with opened() as home:
+        pool = update_work_pool(home, find_pool(home, ref).name, concurrency_limit=None)
+    say(f"Work pool {pool.name!r} has no limit.")
 
 
 @app.command()

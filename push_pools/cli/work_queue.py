@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from push_pools.cli.base import confirm, noun, opened
-from push_pools.cli.output import Format, Output, print_list, print_record, say
+from push_pools.cli.output import Format, Output, limit_text, print_list, print_record, say, status_text
+
+if TYPE_CHECKING:
+    from push_pools.domain.pools import WorkQueue
 
 app = noun("Work queues: ordered lanes inside a work pool.")
 
@@ -26,13 +29,24 @@ def create(
         int | None, typer.Option("--priority", help="1 is served first; by default the queue comes last.")
     ] = None,
     description: Annotated[str, typer.Option(metavar="TEXT", help="What the queue is for.")] = "",
+    concurrency_limit: Annotated[
+        int | None,
+        typer.Option("--concurrency-limit", metavar="N", help="Most runs active at once; 0 holds every run."),
+    ] = None,
 ) -> None:
     """Create a queue in a work pool."""
     from push_pools.cli.find import find_pool
     from push_pools.services.catalogue import create_work_queue
 
     with opened() as home:
-        queue = create_work_queue(home, find_pool(home, pool).name, name, priority=priority, description=description)
+        queue = create_work_queue(
+            home,
+            find_pool(home, pool).name,
+            name,
+            priority=priority,
+            description=description,
+            concurrency_limit=concurrency_limit,
+        )
     say(f"Created work queue {queue.key!r} with priority {queue.priority}.")
 
 
@@ -47,9 +61,24 @@ def ls(
 
     with opened() as home:
         queues = list_work_queues(home, find_pool(home, pool).name if pool is not None else None)
-    rows = [(queue.work_pool, queue.name, queue.priority, str(queue.id), queue.description) for queue in queues]
-    data = [queue.model_dump(mode="json") for queue in queues]
-    print_list(data, output, ("pool", "name", "priority", "id", "description"), rows)
+    rows = [
+        (
+            queue.work_pool,
+            queue.name,
+            queue.priority,
+            limit_text(queue),
+            status_text(queue),
+            str(queue.id),
+            queue.description,
+        )
+        for queue in queues
+    ]
+    columns = ("pool", "name", "priority", "limit", "status", "id", "description")
+    print_list([_listed(queue) for queue in queues], output, columns, rows)
+
+
+def _listed(queue: WorkQueue) -> dict[str, Any]:
+    return queue.model_dump(mode="json", exclude={"limit_epoch"})
 
 
 @app.command()
@@ -59,7 +88,7 @@ def inspect(ref: Ref, pool: Pool = None, output: Output = Format.TABLE) -> None:
 
     with opened() as home:
         queue = find_queue(home, ref, pool)
-    print_record(queue.model_dump(mode="json"), output)
+    print_record(_listed(queue), output)
 
 
 @app.command("set-priority")
@@ -76,6 +105,62 @@ def set_priority(
         queue = find_queue(home, ref, pool)
         queue = update_work_queue(home, queue.work_pool, queue.name, priority=priority)
     say(f"Work queue {queue.key!r} has priority {queue.priority}.")
+
+
+@app.command()
+def pause(
+    ref: Ref,
+    pool: Pool = None,
+    note: Annotated[str, typer.Option(metavar="TEXT", help="Why; runs that wait show it.")] = "",
+) -> None:
+    """Hold the runs of a queue that are not submitted yet; the others carry on."""
+    from push_pools.cli.find import find_queue
+    from push_pools.services.catalogue import pause_work_queue
+
+    with opened() as home:
+        queue = find_queue(home, ref, pool)
+        pause_work_queue(home, queue.work_pool, queue.name, note=note)
+    say(f"Paused work queue {queue.key!r}.")
+
+
+@app.command()
+def resume(ref: Ref, pool: Pool = None) -> None:
+    """Serve a paused queue again; the runs that waited go first."""
+    from push_pools.cli.find import find_queue
+    from push_pools.services.catalogue import resume_work_queue
+
+    with opened() as home:
+        queue = find_queue(home, ref, pool)
+        resume_work_queue(home, queue.work_pool, queue.name)
+    say(f"Resumed work queue {queue.key!r}.")
+
+
+@app.command("set-concurrency-limit")
+def set_concurrency_limit(
+    ref: Ref,
+    limit: Annotated[int, typer.Argument(metavar="N", help="Most runs active at once; 0 holds every run.")],
+    pool: Pool = None,
+) -> None:
+    """Limit how many runs of a queue are active at once; a lower limit waits for runs to end."""
+    from push_pools.cli.find import find_queue
+    from push_pools.services.catalogue import update_work_queue
+
+    with opened() as home:
+        queue = find_queue(home, ref, pool)
+        update_work_queue(home, queue.work_pool, queue.name, concurrency_limit=limit)
+    say(f"Work queue {queue.key!r} has a limit of {limit}.")
+
+
+@app.command("clear-concurrency-limit")
+def clear_concurrency_limit(ref: Ref, pool: Pool = None) -> None:
+    """Remove the limit of a queue; that of its pool stays."""
+    from push_pools.cli.find import find_queue
+    from push_pools.services.catalogue import update_work_queue
+
+    with opened() as home:
+        queue = find_queue(home, ref, pool)
+        update_work_queue(home, queue.work_pool, queue.name, concurrency_limit=None)
+    say(f"Work queue {queue.key!r} has no limit.")
 
 
 @app.command()

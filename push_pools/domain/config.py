@@ -87,6 +87,8 @@ class WorkQueueSpec(Spec):
     """Order within the pool, 1 first; by default the queue's place in the list."""
     concurrency_limit: Limit | None = None
     """Most runs active at once; left out, there is no limit."""
+    is_paused: Flag | None = None
+    """Whether its runs are held; left out, it stays as it is."""
 
 
 class WorkPoolSpec(Spec):
@@ -99,6 +101,7 @@ class WorkPoolSpec(Spec):
     concurrency_limit: Limit | None = None
     """Most runs active at once; left out, there is no limit."""
     is_paused: Flag | None = None
+    """Whether its runs are held; left out, it stays as it is."""
     work_queues: tuple[WorkQueueSpec, ...] = ()
     """Queues beside `default`, or with it."""
     variables: JsonObject = Field(default_factory=dict)
@@ -110,13 +113,6 @@ class WorkPoolSpec(Spec):
     @classmethod
     def _full_type(cls, value: str) -> str:
         return full_pool_type(value)
-
-    @field_validator("is_paused")
-    @classmethod
-    def _not_yet(cls, value: bool | None) -> bool | None:
-        if value:
-            raise ValueError("a work pool cannot be paused yet; pause its deployments with is_paused: true")
-        return value
 
     def priorities(self) -> dict[str, int]:
         """Return the priority of each queue: as given, else its place in the list; `default` comes last if left out."""

@@ -29,6 +29,9 @@ class Deployment(CatalogueRecord):
     schedules: tuple[Schedule, ...] = ()
     retries: RetryPolicy = Field(default_factory=RetryPolicy)
     concurrency_limit: NonNegativeInt | None = None
+    """Most runs active at once. `None` sets no limit; 0 holds every run."""
+    limit_epoch: int = 0
+    """How often a limit was set where there was none."""
     start_timeout_seconds: float | None = None
     """Wins over the job variable `task_start_timeout_seconds`; `None` leaves it to that and the platform."""
     timeout_seconds: float | None = None

@@ -60,6 +60,8 @@ class WorkPool(CatalogueRecord):
     """`job_configuration` and `variables`, as in Prefect."""
     concurrency_limit: NonNegativeInt | None = None
     """Most runs active at once. `None` sets no limit; 0 holds every run."""
+    limit_epoch: int = 0
+    """How often a limit was set where there was none."""
     is_paused: bool = False
     pause_note: str = ""
 
@@ -83,6 +85,8 @@ class WorkQueue(CatalogueRecord):
     """Order within the pool; 1 is served before 2."""
     concurrency_limit: NonNegativeInt | None = None
     """Most runs active at once. `None` sets no limit; 0 holds every run."""
+    limit_epoch: int = 0
+    """How often a limit was set where there was none."""
     is_paused: bool = False
     pause_note: str = ""
 

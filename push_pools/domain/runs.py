@@ -266,7 +266,11 @@ class FlowRun(Record):
     slots: tuple[str, ...] = ()
     """Scopes held, as they were taken; released from this record and from nothing else."""
     waits_at: str | None = None
-    """Place in the pool's order while parked: queue priority, due time, id."""
+    """Place among the parked runs of the pool: queue, due time, id."""
+    waits_since: datetime | None = None
+    """When it was parked."""
+    wait_until: datetime | None = None
+    """When it has waited for as long as its deployment lets it; `None` is for ever."""
     cancel: CancelRequest | None = None
     verdict: State | None = None
     """The state decided while the job is being stopped, or while a refused key settles."""

@@ -88,7 +88,7 @@ def claim(run: FlowRun, owner: str, moment: Moment, timing: Timing, *, limited: 
         if run.claim.owner == owner:
             return run  # A lost answer: the claim is mine already.
         raise RunClaimed(run.claim.until)
-    if run.phase is Phase.PLANNED and limited:
+    if run.phase in (Phase.PLANNED, Phase.READY) and limited:
         raise RunLimited
     until = moment.real_now + timing.claim
     fence = run.fence + 1
@@ -465,6 +465,8 @@ def finish(run: FlowRun, state: State, moment: Moment, chores: Sequence[Chore] =
         claim=None,
         slots=(),
         waits_at=None,
+        waits_since=None,
+        wait_until=None,
         verdict=None,
         chores=todo,
         wake_at=_next_chore(todo),
@@ -669,8 +671,15 @@ def _chores_left(run: FlowRun) -> FlowRun:
     if not run.is_final:
         if run.phase is Phase.PLANNED:
             return run.evolve(wake_at=min(run.due_at, at) if at else run.due_at, hints=0)
+        if run.phase is Phase.WAITING:
+            return run.evolve(wake_at=waiting_wake_at(run), hints=0)
         return run
     return run.evolve(phase=Phase.ENDED if run.chores else Phase.SETTLED, wake_at=at, hints=0)
+
+
+def waiting_wake_at(run: FlowRun) -> datetime | None:
+    """When somebody looks at a parked run for another reason than a free slot: its wait is over, or it has chores."""
+    return min(filter(None, (run.wait_until, _next_chore(run.chores))), default=None)
 
 
 def _watch(run: FlowRun, handle: JobHandle, moment: Moment, what: str, **facts: object) -> FlowRun:

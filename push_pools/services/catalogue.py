@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from push_pools.domain.deployments import Deployment
 from push_pools.domain.errors import AlreadyExists, InUse, InvalidInput, NotAllowed, NotFound, VersionConflict
-from push_pools.domain.events import Admit, Tick
+from push_pools.domain.events import Tick
 from push_pools.domain.job_variables import (
     expand_dotted,
     template_defaults,
@@ -18,11 +18,13 @@ from push_pools.domain.job_variables import (
     validate_job_variables,
 )
 from push_pools.domain.jobs import default_base_job_template
-from push_pools.domain.pools import DEFAULT_QUEUE, CatalogueRecord, Variable, WorkPool, WorkQueue, full_pool_type
+from push_pools.domain.lanes import with_epoch
+from push_pools.domain.pools import DEFAULT_QUEUE, Variable, WorkPool, WorkQueue, full_pool_type
 from push_pools.domain.problems import nearest
 from push_pools.domain.templates import copy_json
 from push_pools.domain.values import MOST_LIMIT, MOST_PRIORITY
 from push_pools.ports import RunFilter
+from push_pools.services.limits import ask_to_admit, sync_limit
 from push_pools.services.records import KEEP, Keep, add_record, change_record, checked_name, remove_record
 
 if TYPE_CHECKING:
@@ -39,32 +41,7 @@ MAX_VARIABLE_CHARACTERS: Final = 5000  # As in Prefect.
 _VARIABLE_NAME = re.compile(r"[a-z0-9_-]{1,255}")  # As in Prefect.
 
 
-# -- scopes of limits ----------------------------------------------------------
-
-
-def scope_of(record: CatalogueRecord) -> str:
-    """Return the scope in which the record's concurrency limit counts slots."""
-    match record:
-        case WorkPool():
-            return f"POOL#{record.name}"
-        case WorkQueue():
-            return f"QUEUE#{record.work_pool}/{record.name}"
-        case Deployment():
-            return f"DEP#{record.id}"
-    raise TypeError(type(record).__name__)
-
-
-def sync_limit(app: App, record: WorkPool | WorkQueue | Deployment) -> None:
-    """Make the ledger count slots by the record's limit. Repeatable, so that a write cut short is made good."""
-    scope = scope_of(record)
-    if app.store.slots(scope)[0] != record.concurrency_limit:
-        app.store.set_limit(scope, record.concurrency_limit)
-        pool = record.name if isinstance(record, WorkPool) else record.work_pool
-        app.queue.send(Admit(work_pool=pool).to_json())
-
-
-def _drop_limit(app: App, record: WorkPool | WorkQueue | Deployment) -> None:
-    app.store.set_limit(scope_of(record), None)
+# -- limits -------------------------------------------------------------------
 
 
 def _checked_limit(limit: int | None) -> int | None:
@@ -200,10 +177,50 @@ def update_work_pool(
             changes["description"] = description
         if not isinstance(concurrency_limit, Keep):
             changes["concurrency_limit"] = _checked_limit(concurrency_limit)
-        return pool.model_copy(update=changes)
+        return with_epoch(pool, pool.model_copy(update=changes))
 
     pool = change_record(app, "work pool", lambda: get_work_pool(app, name), change, managed_by=managed_by)
     sync_limit(app, pool)
+    return pool
+
+
+def pause_work_pool(app: App, name: str, *, note: str = "", managed_by: str | None = None) -> WorkPool:
+    """Hold the runs of a pool that are not submitted yet; the others carry on. The note says why.
+
+    Raises:
+        NotFound: There is no such pool.
+        NotAllowed: Somebody else manages it.
+    """
+    return _pause_pool(app, name, _paused(note), managed_by)
+
+
+def resume_work_pool(app: App, name: str, *, managed_by: str | None = None) -> WorkPool:
+    """Serve a pool again, those first that have waited.
+
+    Raises:
+        NotFound: There is no such pool.
+        NotAllowed: Somebody else manages it.
+    """
+    return _pause_pool(app, name, _RESUMED, managed_by)
+
+
+_RESUMED: Final[dict[str, Any]] = {"is_paused": False, "pause_note": ""}
+
+
+def _paused(note: str) -> dict[str, Any]:
+    return {"is_paused": True, "pause_note": note[:500]}
+
+
+def _pause_pool(app: App, name: str, changes: dict[str, Any], managed_by: str | None) -> WorkPool:
+    pool = change_record(
+        app,
+        "work pool",
+        lambda: get_work_pool(app, name),
+        lambda before: before.model_copy(update=changes),
+        managed_by=managed_by,
+    )
+    if not pool.is_paused:
+        ask_to_admit(app, name)
     return pool
 
 
@@ -228,7 +245,7 @@ def remove_pool_parts(app: App, pool: WorkPool) -> None:
     """Remove the queues and limits of a pool that was deleted. Repeatable."""
     for queue in list_work_queues(app, pool.name):
         _remove_queue(app, queue)
-    _drop_limit(app, pool)
+    sync_limit(app, pool)
 
 
 def pool_users(app: App, name: str, deployments: Iterable[Deployment]) -> Iterator[str]:
@@ -335,10 +352,46 @@ def update_work_queue(
             changes["concurrency_limit"] = _checked_limit(concurrency_limit)
         if description is not None:
             changes["description"] = description
-        return queue.model_copy(update=changes)
+        return with_epoch(queue, queue.model_copy(update=changes))
 
+    before = get_work_queue(app, pool, name)
     queue = change_record(app, "work queue", lambda: get_work_queue(app, pool, name), change, managed_by=managed_by)
     sync_limit(app, queue)
+    if queue.priority != before.priority:
+        ask_to_admit(app, pool)  # Priorities are read when slots are given, so nothing else has to follow.
+    return queue
+
+
+def pause_work_queue(app: App, pool: str, name: str, *, note: str = "", managed_by: str | None = None) -> WorkQueue:
+    """Hold the runs of a queue that are not submitted yet; the others carry on. The note says why.
+
+    Raises:
+        NotFound: There is no such pool or queue.
+        NotAllowed: Somebody else manages it.
+    """
+    return _pause_queue(app, pool, name, _paused(note), managed_by)
+
+
+def resume_work_queue(app: App, pool: str, name: str, *, managed_by: str | None = None) -> WorkQueue:
+    """Serve a queue again, those first that have waited.
+
+    Raises:
+        NotFound: There is no such pool or queue.
+        NotAllowed: Somebody else manages it.
+    """
+    return _pause_queue(app, pool, name, _RESUMED, managed_by)
+
+
+def _pause_queue(app: App, pool: str, name: str, changes: dict[str, Any], managed_by: str | None) -> WorkQueue:
+    queue = change_record(
+        app,
+        "work queue",
+        lambda: get_work_queue(app, pool, name),
+        lambda before: before.model_copy(update=changes),
+        managed_by=managed_by,
+    )
+    if not queue.is_paused:
+        ask_to_admit(app, pool)
     return queue
 
 
@@ -358,7 +411,7 @@ def delete_work_queue(app: App, pool: str, name: str, *, managed_by: str | None 
             raise InUse("work queue", queue.key, users)
 
     queue = remove_record(app, "work queue", lambda: get_work_queue(app, pool, name), check, managed_by=managed_by)
-    _drop_limit(app, queue)
+    sync_limit(app, queue)
 
 
 def queue_users(app: App, queue: WorkQueue, deployments: Iterable[Deployment]) -> Iterator[str]:
@@ -385,7 +438,7 @@ def _remove_queue(app: App, queue: WorkQueue) -> None:
         app.store.delete(queue)
     except VersionConflict:
         return  # Somebody else uses the name now.
-    _drop_limit(app, queue)
+    sync_limit(app, queue)
 
 
 # -- deployments ---------------------------------------------------------------
@@ -430,7 +483,7 @@ def pause_deployment(app: App, ref: str, *, note: str = "", managed_by: str | No
         NotFound: There is no such deployment.
         NotAllowed: Somebody else manages it.
     """
-    return _pause(app, ref, {"is_paused": True, "pause_note": note[:500]}, managed_by)
+    return _pause(app, ref, _paused(note), managed_by)
 
 
 def resume_deployment(app: App, ref: str, *, managed_by: str | None = None) -> Deployment:
@@ -440,7 +493,7 @@ def resume_deployment(app: App, ref: str, *, managed_by: str | None = None) -> D
         NotFound: There is no such deployment.
         NotAllowed: Somebody else manages it.
     """
-    return _pause(app, ref, {"is_paused": False, "pause_note": ""}, managed_by)
+    return _pause(app, ref, _RESUMED, managed_by)
 
 
 def _pause(app: App, ref: str, changes: dict[str, Any], managed_by: str | None) -> Deployment:
@@ -482,7 +535,7 @@ def delete_deployment(app: App, ref: str, *, managed_by: str | None = None) -> N
     deployment = remove_record(
         app, "deployment", lambda: find_deployment(app, ref), lambda _: None, managed_by=managed_by
     )
-    _drop_limit(app, deployment)
+    sync_limit(app, deployment)
 
 
 def ask_to_plan(app: App, reason: str, deployments: Iterable[Deployment]) -> None:

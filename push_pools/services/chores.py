@@ -6,10 +6,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from push_pools.domain import transitions
+from push_pools.domain.deployments import Deployment
 from push_pools.domain.errors import NotFound, NotPublished, PlatformError, PlatformMissing
 from push_pools.domain.runs import Chore, ChoreKind, Phase
 from push_pools.domain.states import JobStatus
 from push_pools.services.ledger import change, log, send_hint, send_hint_at
+from push_pools.services.limits import ask_to_admit
 from push_pools.services.news import publish_chore
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ def chores_of(app: App) -> Callable[[FlowRun, datetime], tuple[Chore, ...]]:
 
     def chores(run: FlowRun, now: datetime) -> tuple[Chore, ...]:
         job, todo = run.job, []
+        if any(not scope.endswith("#NEXT") for scope in run.slots):
+            todo.append(Chore(kind=ChoreKind.WAKE, not_before=now, since=now))
         if job is not None and app.platforms(run.platform).needs_cleanup:
             moment = app.moment()
             closed = moment.at(job.call_until + app.timing.settle)
@@ -84,6 +88,15 @@ def _do(run: FlowRun, chore: Chore, app: App) -> FlowRun:
     return change(app, run, lambda r: transitions.chore_done(r, chore.name, app.moment()))
 
 
+def _wake(run: FlowRun, chore: Chore, app: App) -> None:
+    """Have those admitted who waited for the slots that this run gave back."""
+    del chore
+    ask_to_admit(app, run.work_pool)
+    deployment = app.store.find(Deployment, run.deployment_id) if run.deployment_id else None
+    if deployment is not None and deployment.work_pool != run.work_pool:
+        ask_to_admit(app, deployment.work_pool)  # It moved, and its next run waits there.
+
+
 def _cleanup(run: FlowRun, chore: Chore, app: App) -> None:
     assert chore.handle is not None
     app.platforms(chore.handle.platform).cleanup(chore.handle)
@@ -115,4 +128,9 @@ def _unknown(run: FlowRun, chore: Chore, app: App) -> None:
     raise ChoreOpen(f"this release cannot do the chore {chore.kind!r}; upgrade push_pools")
 
 
-_DO: Final = {ChoreKind.CLEANUP: _cleanup, ChoreKind.WATCH: _watch, ChoreKind.PUBLISH: _publish}
+_DO: Final = {
+    ChoreKind.WAKE: _wake,
+    ChoreKind.CLEANUP: _cleanup,
+    ChoreKind.WATCH: _watch,
+    ChoreKind.PUBLISH: _publish,
+}

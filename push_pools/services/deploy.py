@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
 
-from push_pools.domain.config import Config, DeploymentSpec, WorkPoolSpec
+from push_pools.domain.config import Config, DeploymentSpec, WorkPoolSpec, WorkQueueSpec
 from push_pools.domain.deployments import Deployment
 from push_pools.domain.errors import (
     InUse,
@@ -22,6 +22,7 @@ from push_pools.domain.errors import (
     VersionConflict,
 )
 from push_pools.domain.job_variables import is_marked_secret, validate_job_variables
+from push_pools.domain.lanes import with_epoch
 from push_pools.domain.pools import WorkPool, WorkQueue
 from push_pools.domain.problems import Path, Problem, format_path, nearest
 from push_pools.domain.schedules import match_schedules
@@ -32,9 +33,8 @@ from push_pools.services.catalogue import (
     pool_users,
     queue_users,
     remove_pool_parts,
-    scope_of,
-    sync_limit,
 )
+from push_pools.services.limits import ask_to_admit, sync_limit
 from push_pools.services.records import MAX_TRIES, check_owner
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ class _Planner:
             "description": spec.description,
             "base_job_template": template,
             "concurrency_limit": spec.concurrency_limit,
+            **_paused(spec, before),
         }
         # Queues come first: a pool that is there always has one, wherever the writing is cut short.
         self._plan_queues(spec, path)
@@ -211,6 +212,7 @@ class _Planner:
             fields: dict[str, Any] = {"priority": priority}
             fields["description"] = queue.description if queue else ""
             fields["concurrency_limit"] = queue.concurrency_limit if queue else None
+            fields |= _paused(queue, before)
             fresh = {"id": uuid4(), "work_pool": spec.name, "name": name}
             self.queues.add(self._put("work queue", WorkQueue, before, fresh, fields).key)
 
@@ -335,7 +337,7 @@ class _Planner:
         if after == before:
             self.changes.append(Change(kind, before.key, Action.UNCHANGED, before=before, after=before))
             return before
-        after = after.model_copy(update={"updated_at": self.now})
+        after = with_epoch(before, after.model_copy(update={"updated_at": self.now}))
         self.changes.append(Change(kind, after.key, Action.UPDATE, _diff(before, after), before, after))
         return after
 
@@ -351,8 +353,8 @@ def owner_of(record: Target) -> str | None:
     return record.deployed_from
 
 
-def _paused(spec: DeploymentSpec, before: Deployment | None) -> dict[str, Any]:
-    if spec.is_paused is None:
+def _paused(spec: WorkPoolSpec | WorkQueueSpec | DeploymentSpec | None, before: Target | None) -> dict[str, Any]:
+    if spec is None or spec.is_paused is None:
         return {}
     note = before.pause_note if before and spec.is_paused else ""
     return {"is_paused": spec.is_paused, "pause_note": note}
@@ -382,7 +384,7 @@ _PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 # -- showing what changes ------------------------------------------------------
 
-_NOT_SHOWN: Final = frozenset({"id", "version", "created_at", "updated_at"})
+_NOT_SHOWN: Final = frozenset({"id", "version", "limit_epoch", "created_at", "updated_at"})
 _SECRET_NAME = re.compile(r"passw|secret|token|api_?key|private_?key", re.IGNORECASE)
 _MISSING: Final = object()
 
@@ -498,12 +500,24 @@ def _after(app: App, changes: Iterable[Change]) -> None:
     for change in changes:
         if change.after is not None:
             sync_limit(app, change.after)
+            _open_lane(app, change)
         elif isinstance(change.before, WorkPool):
             remove_pool_parts(app, change.before)
         elif change.before is not None:
-            app.store.set_limit(scope_of(change.before), None)
+            sync_limit(app, change.before)
     changed = [change.after for change in changes if change.action in (Action.CREATE, Action.UPDATE)]
     ask_to_plan(app, "deploy", (record for record in changed if isinstance(record, Deployment)))
+
+
+def _open_lane(app: App, change: Change) -> None:
+    """Have those admitted whom a resumed pool or queue, or another priority, lets in."""
+    match change.before, change.after:
+        case (WorkPool(is_paused=True), WorkPool(is_paused=False, name=pool)):
+            ask_to_admit(app, pool)
+        case (WorkQueue(is_paused=True), WorkQueue(is_paused=False, work_pool=pool)):
+            ask_to_admit(app, pool)
+        case (WorkQueue(priority=before), WorkQueue(priority=after, work_pool=pool)) if before != after:
+            ask_to_admit(app, pool)
 
 
 # -- one thing at a time -------------------------------------------------------

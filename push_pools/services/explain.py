@@ -9,7 +9,7 @@ from push_pools.domain.runs import Entry, FlowRun, Phase
 from push_pools.domain.states import StateType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
 
@@ -34,15 +34,15 @@ class Story:
     advice: str
 
 
-def explain_run(run: FlowRun, now: datetime) -> Story:
-    """Return the causal story of a run."""
+def explain_run(run: FlowRun, now: datetime, *, waits_for: str | None = None) -> Story:
+    """Return the causal story of a run. `waits_for` is what a parked run waits for now (`admit.why_waiting`)."""
     lines = []
     before = run.journal[0].at if run.journal else run.created_at
     for entry in run.journal:
         seconds = (entry.at - before).total_seconds()
         lines.append(StoryLine(entry.at, entry.what, _text(entry), round(seconds, 3)))
         before = entry.at
-    return Story(run, tuple(lines), _waits_for(run, now), _advice(run))
+    return Story(run, tuple(lines), waits_for or _waits_for(run, now), _advice(run))
 
 
 def _text(entry: Entry) -> str:
@@ -108,6 +108,30 @@ def _settling(facts: Mapping[str, Any]) -> str:
     return f"waits until {facts.get('until')}, when no call can land any more ({facts.get('why')})"
 
 
+def _parked(facts: Mapping[str, Any]) -> str:
+    return f"parked: {facts['why']}" if facts.get("why") else "parked: slots are given in order"
+
+
+def _admitted(facts: Mapping[str, Any]) -> str:
+    slots = f", with a slot of {_listed_slots(facts['slots'])}" if facts.get("slots") else ""
+    return f"admitted after {facts.get('waited_seconds', 0.0):g} s{slots}"
+
+
+def _listed_slots(scopes: Sequence[str]) -> str:
+    return " and ".join(map(_scope, scopes))
+
+
+def _scope(scope: str) -> str:
+    kind, _, name = scope.partition("#")
+    if kind == "DEP":
+        return "its deployment's overlap" if "#" in name else "its deployment"
+    return f"work {kind.lower()} {name}"
+
+
+def _counted(facts: Mapping[str, Any]) -> str:
+    return f"counted in the new limit of {_scope(str(facts.get('scope')))}"
+
+
 def _retry(facts: Mapping[str, Any]) -> str:
     class_ = f" ({facts['failure_class']})" if facts.get("failure_class") else ""
     return f"attempt {facts.get('attempt')} is planned for {facts.get('at')}, because: {facts.get('why')}{class_}"
@@ -128,6 +152,9 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "refused": _refused,
     "unanswered": _unanswered,
     "settling": _settling,
+    "parked": _parked,
+    "admitted": _admitted,
+    "counted": _counted,
     "retry": _retry,
     "finished": _finished,
 }
@@ -138,7 +165,7 @@ def _waits_for(run: FlowRun, now: datetime) -> str:
         case Phase.PLANNED | Phase.READY:
             return f"its time, {run.due_at.isoformat()}" if run.due_at > now else "the server, to claim it"
         case Phase.WAITING:
-            return "a free slot"
+            return run.state.message or "a free slot"
         case Phase.CLAIMED:
             return "the call, which is being prepared"
         case Phase.CALLING:

@@ -15,14 +15,15 @@ from push_pools.domain.errors import (
     StoreUnavailable,
 )
 from push_pools.domain.events import (
+    Admit,
     Chores,
     ScheduledRun,
     Stop,
     Submit,
     Sweep,
-    Tick,
     parse_event,
 )
+from push_pools.services.admit import admit
 from push_pools.services.chores import do_chores
 from push_pools.services.ledger import log
 from push_pools.services.stop import stop_run
@@ -109,10 +110,10 @@ def handle_message(body: str, envelope_id: str, app: App, invocation: Invocation
         _for_run(run_id, lambda: do_chores(run_id, app))
     elif isinstance(event, Sweep):
         sweep(event.platform, app, shard=event.shard)
-    elif isinstance(event, Tick):
-        tick(app)
+    elif isinstance(event, Admit):
+        admit(event.work_pool, app)
     else:
-        log.info("message_ignored", extra={"type": event.type})
+        tick(app)
 
 
 def _for_run(run_id: UUID, act: Callable[[], None]) -> None:

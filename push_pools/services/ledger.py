@@ -47,10 +47,11 @@ def put_first(run: FlowRun, app: App) -> FlowRun:
     return stored
 
 
-def change(app: App, run: FlowRun, decide: Callable[[FlowRun], FlowRun]) -> FlowRun:
+def change(app: App, run: FlowRun, decide: Callable[[FlowRun], FlowRun], *, counting: bool = False) -> FlowRun:
     """Write what `decide` makes of the run; a decision that changes nothing writes nothing.
 
     Raises:
+        ScopeFull: The decision takes a slot that is not free; `counting` takes it all the same.
         StoreUnavailable: The ledger cannot be written, or others always wrote first.
     """
     for _ in range(MAX_TRIES):
@@ -58,7 +59,8 @@ def change(app: App, run: FlowRun, decide: Callable[[FlowRun], FlowRun]) -> Flow
         if after is run:
             return run
         try:
-            written = app.store.save(run, owed(run, after, app))
+            owing = owed(run, after, app)
+            written = app.store.save(run, owing, counting=counting) if counting else app.store.save(run, owing)
         except VersionConflict:
             run = app.store.get_run(run.id)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from push_pools.domain import transitions
+from push_pools.domain import lanes, transitions
 from push_pools.domain.errors import (
     CancelRequested,
     ClaimLost,
@@ -27,8 +27,10 @@ from push_pools.domain.errors import (
 from push_pools.domain.failures import explain_error
 from push_pools.domain.runs import Phase
 from push_pools.domain.states import Failure, FailureClass, State
+from push_pools.services.admit import is_limited, lane_of, park_run
 from push_pools.services.chores import chores_of, do_chores, follow_up, watch_chore
 from push_pools.services.ledger import RunKnown, change, log, put_first, send_hint, send_hint_at
+from push_pools.services.limits import count_run
 from push_pools.services.render import policy_of, render_run
 from push_pools.services.schedule import put_again, put_run, run_of_event, send_if_soon
 from push_pools.services.stop import stop_run
@@ -75,10 +77,12 @@ def submit_scheduled_run(event: ScheduledRun, app: App, invocation: Invocation, 
     if run.due_at > app.clock.now() or not app.acts_on(run.platform):
         return send_if_soon(put_run(run, event, app).run, app)
     try:
-        return _submit(run, app, invocation)
+        if not is_limited(run, app):
+            return _submit(run, app, invocation)
+        stored = put_run(run, event, app).run
     except RunKnown as known:
         stored = put_again(known.run, run, event, app)
-    if stored.phase.is_submitting:
+    if stored.phase.is_submitting or stored.phase is Phase.WAITING:
         submit_run(stored.id, app, invocation)
     return None
 
@@ -91,7 +95,9 @@ def _submit(run: FlowRun, app: App, invocation: Invocation) -> None:
         _Submission(run, app, invocation.owner).go_on()
     except NotDue as early:
         send_hint_at(app, run, early.due_at)
-    except (RunClaimed, RunAlreadySubmitted, RunLimited):
+    except RunLimited:
+        park_run(run if run.version else put_first(run, app), app)
+    except (RunClaimed, RunAlreadySubmitted):
         pass  # Somebody has it, or it is done; `wake_at` guards the rest.
     except ClaimLost:
         log.info("claim_lost", extra={"flow_run_id": str(run.id)})
@@ -117,7 +123,21 @@ class _Submission:
         self.fence = self.run.claim.fence
 
     def _claimed(self, run: FlowRun) -> FlowRun:
-        return transitions.claim(run, self._owner, self.app.moment(), self.app.timing)
+        limited = run.phase in (Phase.PLANNED, Phase.READY) and is_limited(run, self.app)
+        return transitions.claim(run, self._owner, self.app.moment(), self.app.timing, limited=limited)
+
+    def _has_to_park(self) -> bool:
+        """Ask again after a claim that was written, which a new limit counts: one of the two always sees the other."""
+        if self._unclaimed is not None or self.run.phase is not Phase.CLAIMED or not is_limited(self.run, self.app):
+            return False
+        self.run = park_run(self.run, self.app, fence=self.fence)
+        return self.run.phase is not Phase.CLAIMED
+
+    def _count_in(self) -> None:
+        """Take the slots of limits that came after the claim was decided: they count the run as active before them."""
+        for scope in lanes.scopes(self.run, lane_of(self.run, self.app)):
+            if scope not in self.run.slots:
+                self.run = count_run(self.run, scope, self.app)
 
     def go_on(self) -> None:
         """Do what the claimed run needs next.
@@ -130,7 +150,10 @@ class _Submission:
         except (NotFound, PlatformMissing) as error:
             return self._not_now(PlatformUnavailable(self.run.platform, str(error), codes=["PlatformMissing"]))
         if self.run.phase is Phase.CALLING:
+            self._count_in()
             return self._look_first()
+        if self._has_to_park():
+            return None
         if why := self._why_give_up():
             return self._end(why)
         return self._prepare_and_call()
@@ -244,10 +267,13 @@ class _Submission:
         """Write the intent, make the call, and write its outcome."""
         request = self.run.job.request if self.run.job else job.model_dump(mode="json")
         policy = policy_of(self.run, job, self.platform, self.app)
+        is_new = self._unclaimed is not None
         try:
             self._write(lambda r, m: transitions.intend(r, self.fence, handle, request, policy, m, self.app.timing))
         except CancelRequested:
             return self._wait_for_closing("cancelled while an earlier call may still land")
+        if is_new:
+            self._count_in()
         try:
             submitted = self.platform.submit(job, handle.key)
         except PlatformUnavailable as error:

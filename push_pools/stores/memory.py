@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from push_pools.domain.errors import NotFound, ScopeFull, VersionConflict
-from push_pools.ports import RecordT, RunFilter, RunPage
+from push_pools.ports import Limit, RecordT, RunFilter, RunPage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ class MemoryStore:
         self._ledger_id = ledger_id or uuid4()
         self._lock = threading.RLock()
         self._runs: dict[UUID, FlowRun] = {}
-        self._limits: dict[str, int] = {}
+        self._limits: dict[str, Limit] = {}
         self._slots: dict[str, set[UUID]] = {}
         self._memo: dict[str, str] = {}
         self._catalogue: dict[tuple[str, str], CatalogueRecord] = {}
@@ -49,7 +50,7 @@ class MemoryStore:
                 raise NotFound("flow run", str(run_id))
             return self._runs[run_id]
 
-    def save(self, before: FlowRun, after: FlowRun) -> FlowRun:
+    def save(self, before: FlowRun, after: FlowRun, *, counting: bool = False) -> FlowRun:
         written = after.evolve(version=before.version + 1)
         with self._lock:
             stored = self._runs[before.id]
@@ -58,8 +59,8 @@ class MemoryStore:
             if stored.version != before.version:
                 raise VersionConflict(f"flow run {before.id} was changed meanwhile")
             taken = set(after.slots) - set(before.slots)
-            for scope in sorted(taken):
-                if len(self._slots.get(scope, ())) >= self._limits.get(scope, 1 << 62):
+            for scope in () if counting else sorted(taken):
+                if self.limit_of(scope).is_full:
                     raise ScopeFull(scope)
             for scope in taken:
                 self._slots.setdefault(scope, set()).add(before.id)
@@ -80,20 +81,38 @@ class MemoryStore:
     def active_platforms(self) -> frozenset[str]:
         return frozenset(run.platform for run in self._all() if run.phase.is_active)
 
-    def waiting(self, work_pool: str, *, limit: int = 1000) -> Sequence[FlowRun]:
-        found = [run for run in self._all() if run.work_pool == work_pool and run.waits_at is not None]
-        return sorted(found, key=lambda run: run.waits_at or "")[:limit]
+    def waiting(
+        self, work_pool: str, *, queue: str | None = None, after: str = "", limit: int = 1000
+    ) -> Sequence[FlowRun]:
+        found = [
+            (run.waits_at, run)
+            for run in self._all()
+            if run.work_pool == work_pool
+            and run.waits_at is not None
+            and run.waits_at > after
+            and queue in (None, run.work_queue)
+        ]
+        return [run for _, run in sorted(found, key=lambda each: each[0])[:limit]]
 
-    def set_limit(self, scope: str, limit: int | None) -> None:
+    def waiting_pools(self) -> frozenset[str]:
+        return frozenset(run.work_pool for run in self._all() if run.waits_at is not None)
+
+    def limit_of(self, scope: str) -> Limit:
         with self._lock:
-            if limit is None:
-                self._limits.pop(scope, None)
-            else:
-                self._limits[scope] = limit
+            return replace(self._limits.get(scope, Limit(scope)), taken=len(self._slots.get(scope, ())))
+
+    def put_limit(self, limit: Limit) -> Limit:
+        with self._lock:
+            stored = self.limit_of(limit.scope)
+            written = replace(limit, revision=limit.revision + 1, taken=stored.taken)
+            if stored != written and stored.revision != limit.revision:
+                raise VersionConflict(f"the limit of {limit.scope} was changed meanwhile")
+            self._limits[limit.scope] = written
+        return written
 
     def slots(self, scope: str) -> tuple[int | None, frozenset[UUID]]:
         with self._lock:
-            return self._limits.get(scope), frozenset(self._slots.get(scope, ()))
+            return self.limit_of(scope).slots, frozenset(self._slots.get(scope, ()))
 
     def runs(self, where: RunFilter, *, limit: int = 200, cursor: str | None = None) -> RunPage:
         found = sorted((run for run in self._all() if _matches(run, where)), key=_newest, reverse=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from push_pools.domain.errors import NotFound, ScopeFull, VersionConflict
 from push_pools.domain.runs import FlowRun, Phase
 from push_pools.domain.states import StateType
-from push_pools.ports import RecordT, RunFilter, RunPage
+from push_pools.ports import Limit, RecordT, RunFilter, RunPage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,7 +89,7 @@ class SqliteStore:
             raise NotFound("flow run", str(run_id))
         return FlowRun.model_validate_json(rows[0][0])
 
-    def save(self, before: FlowRun, after: FlowRun) -> FlowRun:
+    def save(self, before: FlowRun, after: FlowRun, *, counting: bool = False) -> FlowRun:
         written = after.evolve(version=before.version + 1)
         values = (
             written.version,
@@ -105,13 +106,13 @@ class SqliteStore:
         if before.slots == after.slots:
             saved = bool(self._file.execute(_UPDATE + " RETURNING 1", values))
         else:
-            saved = self._save_with_slots(before, after, values)
+            saved = self._save_with_slots(before, after, values, counting)
         if not saved:
             self._recognise(written)
         self._runs.keep(written, version)
         return written
 
-    def _save_with_slots(self, before: FlowRun, after: FlowRun, values: Sequence[Any]) -> bool:
+    def _save_with_slots(self, before: FlowRun, after: FlowRun, values: Sequence[Any], counting: bool) -> bool:
         run_id = str(before.id)
         with self._file.transaction() as run:
             if not run(_UPDATE, values).rowcount:
@@ -119,7 +120,7 @@ class SqliteStore:
             for scope in set(before.slots) - set(after.slots):
                 run("DELETE FROM slots WHERE scope=? AND run_id=?", (scope, run_id))
             for scope in sorted(set(after.slots) - set(before.slots)):
-                _take(run, scope, run_id)
+                _take(run, scope, run_id, counting)
         return True
 
     def _recognise(self, written: FlowRun) -> None:
@@ -140,17 +141,42 @@ class SqliteStore:
         sql = "SELECT DISTINCT platform FROM runs WHERE phase IN ('started', 'stopping')"
         return frozenset(row[0] for row in self._file.execute(sql))
 
-    def waiting(self, work_pool: str, *, limit: int = 1000) -> Sequence[FlowRun]:
-        return self._select("WHERE work_pool=? AND waits_at IS NOT NULL ORDER BY waits_at LIMIT ?", (work_pool, limit))
+    def waiting(
+        self, work_pool: str, *, queue: str | None = None, after: str = "", limit: int = 1000
+    ) -> Sequence[FlowRun]:
+        # A place begins with its queue and `#`; `$` is the character after it.
+        low, high = (after, "\uffff") if queue is None else (max(after, f"{queue}#"), f"{queue}$")
+        return self._select(
+            "WHERE work_pool=? AND waits_at > ? AND waits_at < ? ORDER BY waits_at LIMIT ?",
+            (work_pool, low, high, limit),
+        )
 
-    def set_limit(self, scope: str, limit: int | None) -> None:
-        if limit is None:
-            self._file.execute("DELETE FROM limits WHERE scope=?", (scope,))
+    def waiting_pools(self) -> frozenset[str]:
+        sql = "SELECT DISTINCT work_pool FROM runs WHERE waits_at IS NOT NULL"
+        return frozenset(row[0] for row in self._file.execute(sql))
+
+    def limit_of(self, scope: str) -> Limit:
+        rows = self._file.execute(
+            "SELECT slots, source, is_counting, revision, (SELECT count(*) FROM slots WHERE scope=?1) "
+            "FROM (SELECT 1) LEFT JOIN limits ON scope=?1",
+            (scope,),
+        )
+        slots, source, is_counting, revision, taken = rows[0]
+        return Limit(scope, slots, source or "", bool(is_counting), revision or 0, taken)
+
+    def put_limit(self, limit: Limit) -> Limit:
+        values = (limit.slots, limit.source, int(limit.is_counting), limit.revision + 1, limit.scope)
+        if limit.revision == 0:
+            sql = "INSERT INTO limits (slots, source, is_counting, revision, scope) VALUES (?,?,?,?,?) "
+            rows = self._file.execute(sql + "ON CONFLICT DO NOTHING RETURNING 1", values)
         else:
-            self._file.execute(
-                "INSERT INTO limits VALUES (?, ?) ON CONFLICT (scope) DO UPDATE SET slots=excluded.slots",
-                (scope, limit),
-            )
+            sql = "UPDATE limits SET slots=?, source=?, is_counting=?, revision=? WHERE scope=? AND revision=? "
+            rows = self._file.execute(sql + "RETURNING 1", (*values, limit.revision))
+        stored = self.limit_of(limit.scope)
+        written = replace(limit, revision=limit.revision + 1, taken=stored.taken)
+        if not rows and stored != written:
+            raise VersionConflict(f"the limit of {limit.scope} was changed meanwhile")
+        return written
 
     def slots(self, scope: str) -> tuple[int | None, frozenset[UUID]]:
         with self._file.transaction() as run:
@@ -274,12 +300,12 @@ class _KeptRuns:
                 self._runs.popitem(last=False)
 
 
-def _take(run: Any, scope: str, run_id: str) -> None:
+def _take(run: Any, scope: str, run_id: str, counting: bool) -> None:
     # The count and the limit are read under the write lock, so no two takers see the same free slot.
     taken = run(
-        "INSERT INTO slots SELECT ?1, ?2 WHERE (SELECT count(*) FROM slots WHERE scope=?1) "
-        "< coalesce((SELECT slots FROM limits WHERE scope=?1), 1 << 62)",
-        (scope, run_id),
+        "INSERT INTO slots SELECT ?1, ?2 WHERE ?3 OR NOT EXISTS (SELECT 1 FROM limits WHERE scope=?1 AND "
+        "(is_counting OR (SELECT count(*) FROM slots WHERE scope=?1) >= slots))",
+        (scope, run_id, counting),
     ).rowcount
     if not taken:
         raise ScopeFull(scope)

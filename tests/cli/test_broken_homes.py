@@ -35,7 +35,7 @@ def test_a_ledger_of_a_newer_release(deployed: Cli, words: tuple[str, ...]) -> N
     ledger = sqlite3.connect(deployed.home / "ledger.db")
     ledger.execute("PRAGMA user_version = 7")
     ledger.close()
-    assert "schema 7 and this release knows 1; upgrade push-pools" in deployed.refused(*words)
+    assert "schema 7 and this release knows 2; upgrade push-pools" in deployed.refused(*words)
 
 
 def test_a_locked_ledger(deployed: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

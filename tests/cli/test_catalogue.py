@@ -156,10 +156,53 @@ def test_a_default_template_may_be_written_to_a_file(cli: Cli, tmp_path: Path) -
 
 
 def test_there_is_no_command_whose_effect_is_not_there_yet(cli: Cli) -> None:
-    for noun in ("work-pool", "work-queue"):
-        for verb in ("pause", "resume", "set-concurrency-limit", "clear-concurrency-limit", "preview"):
-            cli.refused(noun, verb, "x", code=2)
+    cli.refused("work-pool", "preview", "x", code=2)
     cli.refused("deployment", "schedule", "ls", code=2)
+
+
+def test_a_pool_is_limited_and_paused(pooled: Cli) -> None:
+    assert "limit of 3" in pooled.ok("work-pool", "set-concurrency-limit", "local", "3").out
+    assert "Paused" in pooled.ok("work-pool", "pause", "local", "--note", "month end").out
+
+    (shown,) = pooled.read("work-pool", "ls")
+    assert (shown["concurrency_limit"], shown["is_paused"], shown["pause_note"]) == (3, True, "month end")
+    assert "paused (month end)" in pooled.ok("work-pool", "ls").out
+
+    assert "no limit" in pooled.ok("work-pool", "clear-concurrency-limit", "local").out
+    assert "Resumed" in pooled.ok("work-pool", "resume", "local").out
+    (shown,) = pooled.read("work-pool", "ls")
+    assert (shown["concurrency_limit"], shown["is_paused"], shown["pause_note"]) == (None, False, "")
+
+    assert "out of range" in pooled.refused("work-pool", "set-concurrency-limit", "local", "--", "-1")
+    for verb in ("pause", "resume", "clear-concurrency-limit"):
+        assert "does not exist" in pooled.refused("work-pool", verb, "nope")
+    assert "does not exist" in pooled.refused("work-pool", "set-concurrency-limit", "nope", "1")
+
+
+def test_a_pool_is_created_with_a_limit(cli: Cli) -> None:
+    cli.ok("work-pool", "create", "small", "-t", "process", "--concurrency-limit", "0")
+    assert cli.read("work-pool", "inspect", "small")["concurrency_limit"] == 0
+    assert "out of range" in cli.refused("work-pool", "create", "x", "-t", "process", "--concurrency-limit", "-4")
+
+
+def test_a_queue_is_limited_and_paused(pooled: Cli) -> None:
+    pooled.ok("work-queue", "create", "urgent", "-p", "local", "--concurrency-limit", "5")
+    assert pooled.read("work-queue", "inspect", "urgent")["concurrency_limit"] == 5
+    assert "limit of 2" in pooled.ok("work-queue", "set-concurrency-limit", "urgent", "2").out
+    assert "Paused" in pooled.ok("work-queue", "pause", "urgent", "-p", "local", "--note", "later").out
+
+    shown = pooled.read("work-queue", "inspect", "local/urgent")
+    assert (shown["concurrency_limit"], shown["is_paused"], shown["pause_note"]) == (2, True, "later")
+    assert "paused (later)" in pooled.ok("work-queue", "ls").out
+
+    assert "no limit" in pooled.ok("work-queue", "clear-concurrency-limit", "urgent").out
+    assert "Resumed" in pooled.ok("work-queue", "resume", "urgent").out
+    shown = pooled.read("work-queue", "inspect", "urgent")
+    assert (shown["concurrency_limit"], shown["is_paused"], shown["pause_note"]) == (None, False, "")
+
+    assert "out of range" in pooled.refused("work-queue", "set-concurrency-limit", "urgent", "1000001")
+    for verb in ("pause", "resume", "clear-concurrency-limit"):
+        assert "does not exist" in pooled.refused("work-queue", verb, "nope")
 
 
 # -- work queues

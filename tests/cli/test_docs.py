@@ -37,7 +37,8 @@ def commands(command: Any = ROOT, words: tuple[str, ...] = ()) -> Iterator[tuple
 ALL = dict(commands())
 EXPECTED = {
     "work-pool create|ls|inspect|update|delete|types|get-default-base-job-template",
-    "work-queue create|ls|inspect|delete|set-priority",
+    "work-pool pause|resume|set-concurrency-limit|clear-concurrency-limit",
+    "work-queue create|ls|inspect|delete|set-priority|pause|resume|set-concurrency-limit|clear-concurrency-limit",
     "block create|ls|inspect|delete|type",
     "variable set|get|ls|unset",
     "deployment run|ls|inspect|preview|pause|resume|delete|set-job-variable",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,7 @@ from push_pools.queues.sqlite import SqliteQueue
 from push_pools.server.embedded import EmbeddedServer
 from push_pools.server.home import HomeLock, is_served
 from push_pools.services.blocks import create_block, find_block
-from push_pools.services.catalogue import create_work_pool
+from push_pools.services.catalogue import create_work_pool, update_work_pool
 from push_pools.services.deploy import put_deployment
 from push_pools.services.handle import handle_message
 from push_pools.services.runs import read_logs, run_deployment
@@ -70,6 +71,27 @@ def test_a_run_goes_its_whole_way(server: EmbeddedServer, home: Embedded) -> Non
     run = final(home, run_deployment(home.app, "says", parameters={"n": 1}).run)
     assert run.state.name == "Completed"
     assert read_logs(home.app, run).lines == ("hello says/says", '{"n":1}')
+
+
+def test_runs_go_one_after_the_other_through_one_slot(home: Embedded) -> None:
+    """No tick comes in between: whoever ends starts the next, and `--until-idle` waits for all."""
+    update_work_pool(home.app, "local", concurrency_limit=1)
+    runs = [run_deployment(home.app, "job").run for _ in range(6)]
+    server = EmbeddedServer(home)
+    server.start()
+    try:
+        assert server.run_until_idle(30.0)
+    finally:
+        server.stop()
+    ended = [home.app.store.get_run(run.id) for run in runs]
+    assert [run.state.name for run in ended] == ["Completed"] * 6
+    spans = sorted((_entry(run, "submitted"), _entry(run, "finished")) for run in ended)
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(spans))
+    assert home.app.store.slots("POOL#local") == (1, frozenset())
+
+
+def _entry(run: FlowRun, what: str) -> datetime:
+    return next(entry.at for entry in run.journal if entry.what == what)
 
 
 def test_exit_codes_and_signals_come_back(server: EmbeddedServer, home: Embedded) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -167,7 +168,7 @@ def test_a_pool_is_changed_in_part(app: App) -> None:
 def test_a_limit_that_was_not_set_is_made_good(app: App) -> None:
     """The process died between the record and the limit."""
     a_pool(app, concurrency_limit=3)
-    app.store.set_limit("POOL#nightly", None)
+    app.store.put_limit(replace(app.store.limit_of("POOL#nightly"), slots=None))
     catalogue.update_work_pool(app, "nightly", concurrency_limit=3)
     assert app.store.slots("POOL#nightly")[0] == 3
 

@@ -30,7 +30,7 @@ from .catalogue_app import make_app, put_run, sent
 
 if TYPE_CHECKING:
     from push_pools.domain.pools import CatalogueRecord
-    from push_pools.ports import App, RecordT
+    from push_pools.ports import App, Limit, RecordT
 
 FILE = "push-pools.yaml"
 CANARY = "canary-77aa"
@@ -218,6 +218,42 @@ def test_pausing_by_hand_outlives_a_deploy(app: App) -> None:
     assert (resumed.is_paused, resumed.pause_note) == (False, "")
     deploy(app, TEXT.replace("flow_name: report", "flow_name: report\n    is_paused: true"))
     assert catalogue.find_deployment(app, "hourly").is_paused
+
+
+def test_pools_and_queues_are_paused_by_the_file(app: App) -> None:
+    """Left out, they stay as they are; resumed, those who wait are admitted; another priority asks for it too."""
+    text = "work_pools: [{name: p, type: fake, work_queues: [{name: q}, {name: default}]}]"
+    deploy(app, text)
+    deploy(
+        app, text.replace("type: fake", "type: fake, is_paused: true").replace("name: q", "name: q, is_paused: true")
+    )
+    assert catalogue.get_work_pool(app, "p").is_paused
+    assert catalogue.get_work_queue(app, "p", "q").is_paused
+    assert not catalogue.get_work_queue(app, "p", "default").is_paused
+    assert deploy(app, text).is_empty
+    assert sent(app) == []
+    opened = text.replace("type: fake", "type: fake, is_paused: false").replace("name: q", "name: q, is_paused: false")
+    deploy(app, opened)
+    assert not catalogue.get_work_pool(app, "p").is_paused
+    assert not catalogue.get_work_queue(app, "p", "q").is_paused
+    assert [json.loads(body)["type"] for body in sent(app)] == ["admit", "admit"]
+    deploy(app, opened.replace("name: q", "name: q, priority: 7"))
+    assert [json.loads(body)["type"] for body in sent(app)] == ["admit"]
+
+
+def test_a_limit_that_a_deploy_sets_where_there_was_none_is_counted(app: App) -> None:
+    text = "work_pools: [{name: p, type: fake}]\ndeployments: [{name: a, work_pool: {name: p}}]"
+    deploy(app, text)
+    plan = deploy(
+        app,
+        text.replace("{name: p, type", "{concurrency_limit: 2, name: p, type").replace(
+            "{name: a,", "{name: a, concurrency_limit: 1,"
+        ),
+    )
+    assert {field.path for change in plan.changes for field in change.diff} == {"concurrency_limit"}
+    assert (catalogue.get_work_pool(app, "p").limit_epoch, catalogue.find_deployment(app, "a").limit_epoch) == (1, 1)
+    limit = app.store.limit_of("POOL#p")
+    assert (limit.slots, limit.is_counting) == (2, True)
 
 
 def test_what_a_newer_release_added_is_kept(app: App) -> None:
@@ -468,9 +504,9 @@ class CutShort(MemoryStore):
         self._count()
         super().delete(record)
 
-    def set_limit(self, scope: str, limit: int | None) -> None:
+    def put_limit(self, limit: Limit) -> Limit:
         self._count()
-        super().set_limit(scope, limit)
+        return super().put_limit(limit)
 
 
 def final(app: App) -> list[dict[str, Any]]:

@@ -92,12 +92,30 @@ def test_a_foreign_database_is_left_alone(tmp_path: Path) -> None:
     other.close()
 
 
+def test_an_older_ledger_is_upgraded(tmp_path: Path) -> None:
+    """By whoever opens it first; its runs stay, and its limits are derived again."""
+    store = SqliteStore(file := SqliteFile(tmp_path / "ledger.db"))
+    run = store.put_run(a_run())
+    file.execute("DROP TABLE limits")
+    file.execute("CREATE TABLE limits (scope TEXT PRIMARY KEY, slots INTEGER NOT NULL) WITHOUT ROWID")
+    file.execute("INSERT INTO limits VALUES ('POOL#local', 3)")
+    file.execute("PRAGMA user_version = 1")
+    store.close()
+    with ThreadPoolExecutor(4) as pool:
+        files = list(pool.map(lambda _: SqliteFile(tmp_path / "ledger.db"), range(4)))
+    store = SqliteStore(files[0])
+    assert store.get_run(run.id) == run
+    assert store.put_limit(store.limit_of("POOL#local")).revision == 1
+    for each in files:
+        each.close()
+
+
 def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
     """An older binary does not touch it."""
     file = SqliteFile(tmp_path / "ledger.db")
     file.execute("PRAGMA user_version = 99")
     file.close()
-    with pytest.raises(StoreTooNew, match=r"schema 99 and this release knows 1; upgrade"):
+    with pytest.raises(StoreTooNew, match=r"schema 99 and this release knows 2; upgrade"):
         SqliteFile(tmp_path / "ledger.db")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -15,7 +16,7 @@ from push_pools.domain.errors import NotFound, ScopeFull, VersionConflict
 from push_pools.domain.pools import Variable, WorkPool
 from push_pools.domain.runs import Chore, ChoreKind, Claim, FlowRun, Job, JobHandle, Phase
 from push_pools.domain.states import State
-from push_pools.ports import RunFilter
+from push_pools.ports import Limit, RunFilter
 from push_pools.testing.clocks import START, ManualClock
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ def a_job(key: str = "pp-a", pid: str | None = None) -> Job:
     """Return a job with an intent."""
     handle = JobHandle(key=key, platform="fake", pid=pid, place={"region": "eu"})
     return Job(handle=handle, request={"command": ["true"]}, intent_at=START, call_until=START)
+
+
+def set_limit(store: Store, scope: str, slots: int | None, **changes: object) -> Limit:
+    """Write a limit over the one that is there."""
+    return store.put_limit(replace(store.limit_of(scope), slots=slots, **changes))  # type: ignore[arg-type]
 
 
 class StoreContract:
@@ -153,19 +159,36 @@ class StoreContract:
         assert store.count_by_phase() == {Phase.SETTLED: 1}
 
     def test_waiters_come_in_their_order(self, store: Store) -> None:
-        """Parked runs of one pool, by priority, due time and id, and gone when they are not parked any more."""
-        second = store.put_run(a_run(phase=Phase.WAITING, waits_at="0002#1#a"))
-        first = store.put_run(a_run(phase=Phase.WAITING, waits_at="0001#2#b"))
-        store.put_run(a_run(phase=Phase.WAITING, waits_at="0001#0#c", work_pool="other"))
+        """Parked runs of one pool in the order of their places, and gone when they are not parked any more."""
+        second = store.put_run(a_run(phase=Phase.WAITING, waits_at="default#2#a"))
+        first = store.put_run(a_run(phase=Phase.WAITING, waits_at="default#1#b"))
+        store.put_run(a_run(phase=Phase.WAITING, waits_at="default#0#c", work_pool="other"))
         assert [run.id for run in store.waiting("local")] == [first.id, second.id]
+        assert store.waiting_pools() == {"local", "other"}
         store.save(first, first.evolve(phase=Phase.READY, waits_at=None))
         assert [run.id for run in store.waiting("local")] == [second.id]
+        store.save(second, second.evolve(phase=Phase.READY, waits_at=None))
+        assert store.waiting_pools() == {"other"}
+
+    def test_waiters_are_read_by_queue_and_in_pages(self, store: Store) -> None:
+        """A queue whose name begins like another's is another queue; a page continues after a place."""
+        places = ["a#1#x", "a#2#y", "a#3#z", "a-b#0#x", "a.b#0#x", "aa#1#x"]
+        runs = {
+            at: store.put_run(a_run(phase=Phase.WAITING, waits_at=at, work_queue=at.partition("#")[0]))
+            for at in reversed(places)
+        }
+        assert [run.waits_at for run in store.waiting("local")] == sorted(places)
+        assert [run.id for run in store.waiting("local", queue="a")] == [runs[at].id for at in places[:3]]
+        assert [run.waits_at for run in store.waiting("local", queue="a", after="a#1#x", limit=1)] == ["a#2#y"]
+        assert [run.waits_at for run in store.waiting("local", after="a$", limit=2)] == ["a-b#0#x", "a.b#0#x"]
+        assert not store.waiting("local", queue="b")
+        assert not store.waiting("local", queue="a", after="a#3#z")
 
     # -- slots
 
     def test_a_slot_is_taken_and_freed_with_the_run(self, store: Store) -> None:
         """Slot items change only in the write of their run."""
-        store.set_limit("POOL#local", 1)
+        set_limit(store, "POOL#local", 1)
         run = store.put_run(a_run())
         held = store.save(run, run.evolve(slots=("POOL#local",)))
         assert store.slots("POOL#local") == (1, frozenset({run.id}))
@@ -174,8 +197,8 @@ class StoreContract:
 
     def test_a_full_scope_refuses_and_changes_nothing(self, store: Store) -> None:
         """With one of two scopes full, neither slot is taken and the run is as before."""
-        store.set_limit("POOL#local", 5)
-        store.set_limit("QUEUE#local/q", 0)
+        set_limit(store, "POOL#local", 5)
+        set_limit(store, "QUEUE#local/q", 0)
         run = store.put_run(a_run())
         with pytest.raises(ScopeFull) as refused:
             store.save(run, run.evolve(slots=("POOL#local", "QUEUE#local/q"), phase=Phase.READY))
@@ -185,7 +208,7 @@ class StoreContract:
 
     def test_a_limit_is_never_exceeded_at_once(self, store: Store) -> None:
         """Sixteen takers of three slots: three get one."""
-        store.set_limit("POOL#local", 3)
+        set_limit(store, "POOL#local", 3)
         runs = [store.put_run(a_run()) for _ in range(16)]
 
         def take(run: FlowRun) -> bool:
@@ -201,17 +224,73 @@ class StoreContract:
 
     def test_a_lowered_limit_leaves_holders_alone(self, store: Store) -> None:
         """It drains: nobody is admitted while as many or more hold a slot. Without a limit everybody is."""
-        store.set_limit("POOL#local", 2)
+        set_limit(store, "POOL#local", 2)
         for _ in range(2):
             run = store.put_run(a_run())
             store.save(run, run.evolve(slots=("POOL#local",)))
-        store.set_limit("POOL#local", 1)
+        set_limit(store, "POOL#local", 1)
         late = store.put_run(a_run())
         with pytest.raises(ScopeFull):
             store.save(late, late.evolve(slots=("POOL#local",)))
-        store.set_limit("POOL#local", None)
+        set_limit(store, "POOL#local", None)
         store.save(late, late.evolve(slots=("POOL#local",)))
         assert len(store.slots("POOL#local")[1]) == 3
+
+    def test_a_scope_that_is_counted_gives_nothing_but_counts(self, store: Store) -> None:
+        """Runs that were active before the limit get their slot, beyond it too; nobody else does until it is done."""
+        set_limit(store, "POOL#local", 1, is_counting=True)
+        active = [store.put_run(a_run(phase=Phase.STARTED)) for _ in range(2)]
+        late = store.put_run(a_run())
+        with pytest.raises(ScopeFull):
+            store.save(late, late.evolve(slots=("POOL#local",)))
+        held = [store.save(run, run.evolve(slots=("POOL#local",)), counting=True) for run in active]
+        limit = set_limit(store, "POOL#local", 1, is_counting=False)
+        assert (limit.taken, limit.is_full) == (2, True)
+        with pytest.raises(ScopeFull):
+            store.save(late, late.evolve(slots=("POOL#local",)))
+        for run in held:
+            store.save(run, run.evolve(slots=()))
+        store.save(late, late.evolve(slots=("POOL#local",)))
+        assert store.slots("POOL#local") == (1, frozenset({late.id}))
+
+    def test_counting_needs_the_version_too(self, store: Store) -> None:
+        """A run that ended meanwhile is not counted."""
+        set_limit(store, "POOL#local", 1, is_counting=True)
+        run = store.put_run(a_run(phase=Phase.STARTED))
+        store.save(run, run.evolve(phase=Phase.SETTLED))
+        with pytest.raises(VersionConflict):
+            store.save(run, run.evolve(slots=("POOL#local",)), counting=True)
+        assert store.limit_of("POOL#local").taken == 0
+
+    def test_a_limit_is_written_over_the_revision_that_was_read(self, store: Store) -> None:
+        """An older limit never comes over a newer one; a removed one keeps its revision."""
+        none = store.limit_of("POOL#local")
+        assert none == Limit("POOL#local")
+        first = store.put_limit(replace(none, slots=5, source="a"))
+        assert store.limit_of("POOL#local") == first == Limit("POOL#local", 5, "a", revision=1)
+        assert store.put_limit(replace(none, slots=5, source="a")) == first  # Its answer was lost.
+        with pytest.raises(VersionConflict):
+            store.put_limit(replace(none, slots=9))
+        second = store.put_limit(replace(first, slots=None, source=""))
+        assert second.revision == 2
+        with pytest.raises(VersionConflict):
+            store.put_limit(replace(first, slots=9))
+        with pytest.raises(VersionConflict):
+            store.put_limit(replace(none, slots=9))
+        assert store.limit_of("POOL#local") == second
+        assert store.limit_of("POOL#other") == Limit("POOL#other")
+
+    def test_of_many_limits_at_once_one_is_written(self, store: Store) -> None:
+        """Eight writers over one revision."""
+        read, won = store.limit_of("POOL#local"), []
+
+        def write(n: int) -> None:
+            with contextlib.suppress(VersionConflict):
+                won.append(store.put_limit(replace(read, slots=n)).slots)
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(write, range(8)))
+        assert won == [store.limit_of("POOL#local").slots]
 
     # -- lists
 
