@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pytest
 
     from push_pools.ports import App
-    from push_pools.queues.sqs import SqsQueue
     from push_pools.testing.ecs_double import EcsDouble
     from tests.aws.ministack import Ministack
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from types import TracebackType
     from typing import Self
 
@@ -37,6 +37,8 @@ class Fault:
     kill_at_line: str | None = None
     """Killed when a line of its log holds this."""
     kill_after_seconds: float | None = None
+    kill_when_told: bool = False
+    """Killed when somebody calls `told`, such as a double of a cloud that has just done what it was asked."""
     lose_answer: bool = False
     """The work is done, and the caller is told that it failed."""
 
@@ -94,7 +96,7 @@ class Environment:
 
     # -- invoking
 
-    def invoke(self, event: Any, fault: Fault = Fault()) -> Result:  # noqa: B008 - frozen
+    def invoke(self, event: Any, fault: Fault = Fault()) -> Result:
         """Invoke the function and wait for what becomes of it; one caller at a time."""
         with self._lock:
             self.invocations += 1
@@ -106,6 +108,7 @@ class Environment:
             self._pending.put((request_id, event, time.time() + self._timeout))
             result = self._wait(request_id, began)
             result.seconds, result.log = time.monotonic() - began, self._log
+            self._fault = Fault()
             return result
 
     def kill(self) -> None:
@@ -120,6 +123,14 @@ class Environment:
             self._reader.join()
         if process.stdout is not None:
             process.stdout.close()
+
+    def told(self) -> bool:
+        """Kill the process now if that is what happens to this invocation; return whether it is."""
+        process = self._process
+        if not self._fault.kill_when_told or process is None or process.poll() is not None:
+            return False
+        process.send_signal(signal.SIGKILL)
+        return True
 
     def _wait(self, request_id: str, began: float) -> Result:
         fault = self._fault

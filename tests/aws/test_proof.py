@@ -46,6 +46,9 @@ class Chaos:
         self._lock = threading.Lock()
         self.drawn: Counter[str] = Counter()
         self.ecs_faults = 0
+        self.killed_in_between = 0
+        """How often a task was started and its function killed before it could record it."""
+        self.environments: Sequence[Environment] = ()
         self.is_on = True
 
     def __call__(self) -> Fault:
@@ -62,14 +65,19 @@ class Chaos:
             case "killed at a line":
                 return Fault(kill_at_line='"job_submitted"')
             case "killed as ECS answers":
-                return Fault(kill_at_line='"submit_refused"')
+                return Fault(kill_when_told=True)
             case _:
                 return Fault(lose_answer=True)
 
     def cloud(self, operation: str, body: dict[str, Any]) -> CloudFault | None:
         """Lose some of ECS's answers, some after the task was started."""
+        if operation != "RunTask" or not self.is_on:
+            return None
+        if any(environment.told() for environment in self.environments):
+            self.killed_in_between += 1
+            return CloudFault.accept_then_drop()
         with self._lock:
-            if operation != "RunTask" or not self.is_on or self._random.random() >= 0.15:
+            if self._random.random() >= 0.15:
                 return None
             self.ecs_faults += 1
             return self._random.choice((CloudFault.accept_then_drop(), CloudFault.throttle(), CloudFault.drop_before()))
@@ -157,6 +165,7 @@ def prove(installation: Installation, ecs: EcsDouble, app: App, count: int, seco
     again = random.Random(2).sample(sent, int(count * DUPLICATES))
     queue.send_many([(body, 0.0) for body in again])
     submits = [_environment("submit_ecs", installation) for _ in range(2)]
+    chaos.environments = submits
     poll, schedule = _environment("poll_ecs", installation), _environment("schedule", installation)
     mappings = [
         Mapping(
@@ -187,12 +196,14 @@ def prove(installation: Installation, ecs: EcsDouble, app: App, count: int, seco
     report = {
         "invocations": dict(chaos.drawn),
         "ecs faults": chaos.ecs_faults,
+        "in between": chaos.killed_in_between,
         "mappings": [dict(each.results) for each in mappings],
         "duplicates": [each.duplicates for each in mappings],
     }
     print(report)
     assert not [failure for each in mappings for failure in each.failures], report
     assert not ticker.errors, ticker.errors
+    assert chaos.killed_in_between, report
     _check(installation, ecs, app, count, report)
     return chaos
 
