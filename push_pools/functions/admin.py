@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from push_pools.domain.admin import read_request
 from push_pools.domain.errors import PushPoolsError, StoreUnavailable
-from push_pools.functions.runtime import Host, logger, metrics
+from push_pools.functions.runtime import Host, count, function, logger
 from push_pools.services.administer import administer
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ class Refused(Exception):
     """A write of Terraform's that was refused; raised, because Terraform takes every answer for a success."""
 
 
-@logger.inject_lambda_context(clear_state=True)
-@metrics.log_metrics(capture_cold_start_metric=True)
+@function
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Write one record and answer `{id, version}`, or `{error, fix}` when it is refused.
 
@@ -34,6 +33,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     except StoreUnavailable:
         raise
     except PushPoolsError as error:
+        count("WritesRefused")
         logger.warning("admin_refused", extra={"reason": str(error)})
         if "tf" in event:
             raise Refused(str(error)) from error

@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.batch import BasePartialBatchProcessor, EventType, process_partial_response
 
 from push_pools.domain.errors import StoreUnavailable
-from push_pools.functions.runtime import deadline_of, logger, metrics, owner_of
+from push_pools.functions.runtime import count, deadline_of, logger, owner_of
 from push_pools.ports import Invocation
 from push_pools.queues.sqs import MESSAGE_ID
 from push_pools.services.handle import Fate, Outcome, deliver
@@ -78,13 +77,10 @@ class Batch:
             event=event, record_handler=self._record, processor=ConcurrentProcessor(), context=self._context
         )
         failed = len(answer["batchItemFailures"])
-        self._count("MessagesGivenBack", failed)
-        self._count("MessagesDead", self._fates[Fate.DEAD])
-        self._count("MessagesDone", self._fates[Fate.DONE])
+        count("MessagesGivenBack", failed)
+        count("MessagesDead", self._fates[Fate.DEAD])
+        count("MessagesDone", self._fates[Fate.DONE])
         return answer
-
-    def _count(self, name: str, value: int) -> None:
-        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
 
     def _record(self, record: SQSRecord) -> None:
         id_ = record.message_id

@@ -109,13 +109,14 @@ def verify(
         raise Refused("it is too long")
     head, body, signature = token.split(".")
     header, claims = _object(head), _object(body)
-    if header.get("alg") not in _CHECK or "crit" in header:
+    check = _CHECK.get(str(header.get("alg")))
+    if check is None or "crit" in header:
         raise Refused("its algorithm is not RS256 or ES256")
     # The issuer is compared before its keys are asked for: nobody else's address is ever called.
     if claims.get("iss") != issuer:
         raise Refused("it is from another issuer")
     key = keys.find(issuer, str(header.get("kid", "")))
-    if not _CHECK[header["alg"]](key, _bytes(signature), f"{head}.{body}".encode()):
+    if not check(key, _bytes(signature), f"{head}.{body}".encode()):
         raise Refused("its signature is wrong")
     _check_claims(claims, audience, subjects, now)
     return claims
@@ -130,7 +131,7 @@ def _check_claims(claims: Mapping[str, Any], audience: str, subjects: Collection
         raise Refused("it has expired")
     if not isinstance(since, int | float) or now < since - LEEWAY_SECONDS:
         raise Refused("it is not valid yet")
-    if claims.get("sub") not in subjects:
+    if str(claims.get("sub")) not in subjects:
         raise Refused(f"its subject {clip(claims.get('sub'))!r} may not send events here")
 
 
@@ -155,7 +156,7 @@ def _check_ec(key: PublicKey, signature: bytes, signed: bytes) -> bool:
     return True
 
 
-_CHECK: Final[dict[Any, Callable[[PublicKey, bytes, bytes], bool]]] = {"RS256": _check_rsa, "ES256": _check_ec}
+_CHECK: Final[dict[str, Callable[[PublicKey, bytes, bytes], bool]]] = {"RS256": _check_rsa, "ES256": _check_ec}
 
 
 def _public_key(value: Any) -> PublicKey | None:

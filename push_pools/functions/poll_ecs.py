@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from push_pools.functions.messages import Batch
-from push_pools.functions.runtime import Host, logger, metrics
+from push_pools.functions.runtime import Host, function
 from push_pools.platforms.ecs import EcsPlatform
 from push_pools.services.hear import told
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 host: Final = Host(platforms={EcsPlatform.type: EcsPlatform})
 
 
-@logger.inject_lambda_context(clear_state=True)
-@metrics.log_metrics(capture_cold_start_metric=True)
+@function
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Handle a batch of SQS messages and answer which of them are to come again."""
     return Batch(host.app(context), host.queue, context, told(EcsPlatform.type)).handle(event)

@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import threading
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
 
 from push_pools.bootstrap import open_aws
 from push_pools.queues.sqs import SqsQueue
 from push_pools.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
     from push_pools.ports import App, Platform
 
+AnswerT = TypeVar("AnswerT")
+
 # The service is named like our loggers, so the services' own lines come out of the same handler, as JSON.
 logger: Final = Logger(service="push_pools", level=os.environ.get("POWERTOOLS_LOG_LEVEL", "INFO"))
 metrics: Final = Metrics(namespace="push-pools", service="push_pools")
 ANSWER_SECONDS: Final = 3.0
 """How long before the deadline nothing of ours works any more, so that the answer still arrives."""
+
+
+def function(handler: Callable[[dict[str, Any], LambdaContext], AnswerT]) -> Callable[..., AnswerT]:
+    """Make a handler of a function: its log lines name the invocation, and what it counted is written at its end.
+
+    Only what happened is counted: CloudWatch charges by the hour for every metric that is written, zeros included.
+    """
+
+    @logger.inject_lambda_context(clear_state=True)
+    @functools.wraps(handler)
+    def invoked(event: dict[str, Any], context: LambdaContext) -> AnswerT:
+        try:
+            return handler(event, context)
+        finally:
+            if metrics.metric_set:
+                metrics.flush_metrics()
+
+    return cast("Callable[..., AnswerT]", invoked)
+
+
+def count(name: str, value: int = 1) -> None:
+    """Count something in the metrics of the invocation; nothing is counted for none."""
+    if value:
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
 
 
 class Host:

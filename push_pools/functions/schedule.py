@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from aws_lambda_powertools.metrics import MetricUnit
-
 from push_pools.domain.events import Sweep
-from push_pools.functions.runtime import Host, logger, metrics
+from push_pools.functions.runtime import Host, count, function
 from push_pools.queues.sqs import CollectedSends
 from push_pools.services.tick import tick
 
@@ -18,8 +16,7 @@ if TYPE_CHECKING:
 host: Final = Host()
 
 
-@logger.inject_lambda_context(clear_state=True)
-@metrics.log_metrics(capture_cold_start_metric=True)
+@function
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     """Tick, whatever the event says, and answer what was done. Doubled, late and lost ticks are harmless."""
     sends = CollectedSends(host.queue)
@@ -31,5 +28,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
             sends.send(Sweep(platform=platform).to_json())
     finally:
         sends.flush()
-    metrics.add_metric(name="HintsSentAgain", unit=MetricUnit.Count, value=overdue)
+    count("HintsSentAgain", overdue)
     return {"overdue": overdue, "sweeps": len(platforms)}

@@ -26,7 +26,7 @@ from push_pools.domain.errors import (
 )
 from push_pools.domain.events import MAX_EVENT_BYTES, ScheduledRun, parse_event
 from push_pools.functions.oidc import Keys, Refused, verify
-from push_pools.functions.runtime import Host, logger, metrics
+from push_pools.functions.runtime import Host, count, function, logger
 from push_pools.services.blocks import find_block, open_block
 from push_pools.services.schedule import put_run, run_of_event, send_if_soon
 
@@ -55,19 +55,20 @@ class Problem(Exception):
         super().__init__(detail)
 
 
-@logger.inject_lambda_context(clear_state=True)
-@metrics.log_metrics(capture_cold_start_metric=True)
+@function
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Answer a request of a function URL (payload format 2.0): 202 with the run, or a problem."""
     try:
         answer = _answer(event, host.app(context))
     except Problem as problem:
+        count("RequestsRefused")
         logger.warning("webhook_refused", extra={"status": int(problem.status), "reason": problem.detail})
         return _response(
             problem.status,
             {"title": problem.status.phrase, "status": int(problem.status), "detail": problem.detail},
             "application/problem+json",
         )
+    count("RequestsTaken")
     return _response(HTTPStatus.ACCEPTED, answer, "application/json")
 
 

@@ -131,7 +131,7 @@ def test_the_log_is_json_with_the_run_in_it(at: Installation, app: App, submit: 
     assert submitted["infrastructure_pid"] == get(app, run.id).infrastructure_pid
     emf = [line for line in lines if "_aws" in line]
     assert any(line.get("MessagesDone") == [1.0] for line in emf)
-    assert any("ColdStart" in line for line in emf)
+    assert submitted["cold_start"] is True
 
 
 # -- faults
