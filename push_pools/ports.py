@@ -111,6 +111,14 @@ class RunStore(Protocol):
         """
         ...
 
+    def put_runs(self, runs: Sequence[FlowRun]) -> Mapping[UUID, FlowRun]:
+        """Add many runs as `put_run` does, and return those whose id was known already, as they are stored.
+
+        Raises:
+            StoreUnavailable: Some may have been written; putting them again tells.
+        """
+        ...
+
     def get_run(self, run_id: UUID) -> FlowRun:
         """Return the run as it is now; the read is consistent.
 
@@ -133,8 +141,13 @@ class RunStore(Protocol):
         """
         ...
 
-    def due(self, now: datetime, *, limit: int = 1000, shard: int | None = None) -> Sequence[FlowRun]:
-        """Return runs whose `wake_at` is at or before `now`, earliest first. A hint: it may lag."""
+    def due(
+        self, now: datetime, *, after: datetime | None = None, limit: int = 1000, shard: int | None = None
+    ) -> Sequence[FlowRun]:
+        """Return runs whose `wake_at` is at or before `now`, and later than `after`, earliest first.
+
+        A hint: it may lag.
+        """
         ...
 
     def active(self, platform: str, *, shard: int | None = None) -> Sequence[FlowRun]:
@@ -176,6 +189,14 @@ class RunStore(Protocol):
 
     def runs(self, where: RunFilter, *, limit: int = 200, cursor: str | None = None) -> RunPage:
         """Return runs newest first (by scheduled time, then id)."""
+        ...
+
+    def purge(self, before: datetime, *, limit: int) -> int:
+        """Remove runs that are settled, and whose `end_time` and `scheduled_time` are before; return how many.
+
+        At most `limit`, the ones scheduled first before others. A store that forgets by itself, by a time that it
+        writes beside a settled run (DynamoDB), has nothing to do. A write to a run that is gone is a `VersionConflict`.
+        """
         ...
 
     def count_by_phase(self) -> Mapping[Phase, int]:
@@ -254,6 +275,14 @@ class Queue(Protocol):
 
         Raises:
             StoreUnavailable: The message was not kept.
+        """
+        ...
+
+    def send_all(self, messages: Sequence[tuple[str, float]]) -> None:
+        """Put many messages on the queue, each with its delay in real seconds.
+
+        Raises:
+            StoreUnavailable: Some may not have been kept.
         """
         ...
 

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX: Final = "PUSH_POOLS_"
-IGNORED: Final = frozenset({"PUSH_POOLS_DEBUG", "PUSH_POOLS_PREFECT_VENV", "PUSH_POOLS_DOUBLE"})
+IGNORED: Final = frozenset(
+    {"PUSH_POOLS_DEBUG", "PUSH_POOLS_PREFECT_VENV", "PUSH_POOLS_MINISTACK_VENV", "PUSH_POOLS_DOUBLE"}
+)
 """Names with our prefix that are not settings of the service: the command line's and the tests' own."""
 JOB_NAMES: Final = frozenset(
     f"PUSH_POOLS_{name}" for name in ("RUN_ID", "ATTEMPT", "PARAMETERS", "DEPLOYMENT", "SCHEDULED_TIME")
@@ -34,7 +36,7 @@ class Settings:
     sweep_seconds: float = 5.0
     """`PUSH_POOLS_SWEEP_SECONDS`: how often the embedded server looks at active jobs."""
     tick_seconds: float = 60.0
-    """`PUSH_POOLS_TICK_SECONDS`: how often the embedded server sends what is overdue."""
+    """`PUSH_POOLS_TICK_SECONDS`: how often the embedded server plans schedules and sends what is overdue."""
     aws_table: str | None = None
     """`PUSH_POOLS_AWS_TABLE`: the DynamoDB table of an installation on AWS; with it, that is what is worked on."""
     aws_queue_prefix: str = "push-pools-"

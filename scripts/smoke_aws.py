@@ -121,8 +121,8 @@ class Smoke:
             yield
 
     def _make_queue(self, name: str, undo: contextlib.ExitStack) -> None:
-        attributes = {"VisibilityTimeout": "120"}
-        url = self.sqs.create_queue(QueueName=f"{self.name}-{name}", Attributes=attributes)["QueueUrl"]
+        full = f"{self.name}-{name}"
+        url = self.sqs.create_queue(QueueName=full, Attributes={"VisibilityTimeout": "120"})["QueueUrl"]
         undo.callback(self._undone, f"queue {name}", lambda: self.sqs.delete_queue(QueueUrl=url))
         answer = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
         arn = answer["Attributes"]["QueueArn"]

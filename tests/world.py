@@ -12,14 +12,18 @@ from uuid import UUID, uuid4
 
 from push_pools.domain.deployments import Deployment
 from push_pools.domain.errors import InvalidInput, NotAllowed, NotFound, OutOfTime, StoreUnavailable
+from push_pools.domain.events import ScheduledRun, instant_text
 from push_pools.domain.jobs import default_base_job_template
 from push_pools.domain.pools import WorkPool, WorkQueue
 from push_pools.domain.records import Timing
-from push_pools.domain.runs import FlowRun, Phase, RetryPolicy
+from push_pools.domain.runs import FlowRun, Phase, RetryPolicy, ScheduleRef, run_id
+from push_pools.domain.schedules import Overlap, Schedule
 from push_pools.ports import App, Invocation
 from push_pools.queues.memory import MemoryQueue
 from push_pools.services.handle import handle_message
+from push_pools.services.ledger import send_hint
 from push_pools.services.runs import run_deployment
+from push_pools.services.schedule import new_run
 from push_pools.services.sweep import sweep
 from push_pools.services.tick import tick
 from push_pools.stores.memory import MemoryStore
@@ -149,6 +153,23 @@ class World:
     def trigger(self, deployment: str = "report/hourly", **options: Any) -> FlowRun:
         """Put a run of a deployment."""
         return run_deployment(self.app, deployment, **options).run
+
+    def fire(self, policy: str, *, after: float = 0.0, deployment: Deployment | None = None) -> FlowRun:
+        """Have a schedule with an overlap policy name a moment, and put its run as the tick does, with its hint."""
+        due = self.clock.now() + timedelta(seconds=after)
+        self._serial += 1
+        schedule = Schedule(id=f"{policy}-{self._serial}", at=due, overlap=Overlap(policy), catchup="all")
+        chosen = self.store.find(Deployment, (deployment or self.deployment).id)
+        assert chosen is not None
+        chosen = self.store.put(chosen.model_copy(update={"schedules": (*chosen.schedules, schedule)}))
+        pool = self.store.get(WorkPool, chosen.work_pool)
+        assert pool is not None
+        event = ScheduledRun(deployment=chosen.key, scheduled_time=due)
+        id_ = run_id(chosen.id, f"at:{schedule.id}:{instant_text(due)}")
+        ref = ScheduleRef(id=schedule.id, version=schedule.version, overlap=policy)
+        run = self.store.put_run(new_run(event, self.app, id_, chosen, pool, chosen.work_queue, due, schedule=ref))
+        send_hint(self.app, run)
+        return run
 
     def deliver(self) -> bool:
         """Hand out one visible message; return False when there is none."""

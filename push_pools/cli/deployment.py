@@ -11,12 +11,14 @@ from push_pools.cli.base import confirm, noun, opened
 from push_pools.cli.flow_run import show_new_run
 from push_pools.cli.inputs import duration, instant, json_object, pairs
 from push_pools.cli.output import Format, Output, print_data, print_list, print_record, print_table, say, status_text
+from push_pools.cli.schedule import app as schedule_app
 
 if TYPE_CHECKING:
     from push_pools.domain.deployments import Deployment
     from push_pools.services.preview import Preview
 
 app = noun("Deployments: what runs, where, and with which parameters.")
+app.add_typer(schedule_app, name="schedule")
 
 Ref = Annotated[str, typer.Argument(metavar="DEPLOYMENT", help="FLOW/NAME, a name that is unique, or an id.")]
 Params = Annotated[

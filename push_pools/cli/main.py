@@ -41,6 +41,9 @@ COMMANDS: Final = {
     "flow-run": Entry("flow_run", "app", "Flow runs: what was asked for, and what became of it."),
     "event": Entry("event", "app", "Events: ask for runs by messages, as a cloud scheduler does."),
     "dlq": Entry("dlq", "app", "Dead letters: events that could not be handled, with the reason."),
+    "doctor": Entry(
+        "doctor", "app", "Look for what is wrong with the home, and say what to do; exit 1 if anything is red."
+    ),
     "serve": Entry("serve", "serve_app", "Serve the home: submit, watch and finish runs until told to stop."),
     "dev": Entry("serve", "dev_app", "Serve the home and show its runs in a live table."),
     "demo": Entry("demo", "app", "Show the service at work, and check its promises, in less than 20 seconds."),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from push_pools.domain.lanes import Limited
+    from push_pools.domain.status import PoolStatus
 
 
 class Format(StrEnum):
@@ -88,6 +89,14 @@ def time_text(moment: datetime) -> str:
 def state_cell(type_: str, name: str) -> Styled:
     """Return a state's name in its colour."""
     return Styled(name, STATE_STYLES.get(type_, ""))
+
+
+STATUS_STYLES = {"READY": "green", "NOT_READY": "bold red", "PAUSED": "yellow"}
+
+
+def status_cell(status: PoolStatus) -> Styled:
+    """Return a pool's status in its colour."""
+    return Styled(str(status.state), STATUS_STYLES[status.state])
 
 
 def print_data(data: Any, format_: Format) -> None:

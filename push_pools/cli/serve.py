@@ -39,6 +39,19 @@ For = Annotated[
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Answer http://127.0.0.1:PORT/health; 0 answers nothing.")]
 
 
+At = Annotated[
+    str | None,
+    typer.Option("--at", metavar="TIME", help="Begin at this time, such as 2027-03-28T00:00:00Z. Jobs are simulated."),
+]
+Speed = Annotated[
+    float | None,
+    typer.Option("--speed", metavar="N", help="Let time pass N times as fast, such as 3600. Jobs are simulated."),
+]
+NotHere = Annotated[
+    str | None, typer.Option(hidden=True, help="Only `push-pools dev` simulates time; it is refused here.")
+]
+
+
 class Stopped(Exception):
     """Somebody told the server to stop."""
 
@@ -63,12 +76,17 @@ class Ending:
 
 
 @serve_app.command()
-def serve(until_idle: UntilIdle = False, for_: For = None, port: Port = 0) -> None:
+def serve(
+    until_idle: UntilIdle = False, for_: For = None, port: Port = 0, at: NotHere = None, speed: NotHere = None
+) -> None:
     """Serve the home: submit, watch and finish runs until told to stop.
 
     Log lines are JSON, on stderr. SIGTERM and Ctrl-C stop it gracefully: nothing more is claimed, calls in
     flight end, and jobs go on; a second Ctrl-C does not wait.
     """
+    if at is not None or speed is not None:
+        option = "--at" if at is not None else "--speed"
+        raise typer.BadParameter(f"{option}: serve runs real jobs at their real times; `push-pools dev` simulates time")
     ending = Ending.of(until_idle, for_)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
@@ -78,11 +96,18 @@ def serve(until_idle: UntilIdle = False, for_: For = None, port: Port = 0) -> No
 
 
 @dev_app.command()
-def dev(until_idle: UntilIdle = False, for_: For = None, port: Port = 0) -> None:
+def dev(until_idle: UntilIdle = False, for_: For = None, port: Port = 0, at: At = None, speed: Speed = None) -> None:
     """Serve the home and show its runs in a live table.
 
     The same server as `push-pools serve`; only warnings are logged.
+
+    With --at or --speed, time is simulated instead: every decision that the home's schedules lead to is printed,
+    on a copy of the home, and no job runs. Then --for is simulated time too, needs no --until-idle, and ends the
+    show with exit 0.
     """
+    if at is not None or speed is not None:
+        _simulate(at, 1.0 if speed is None else speed, until_idle, for_, port)
+        return
     ending = Ending.of(until_idle, for_)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
@@ -94,6 +119,16 @@ def dev(until_idle: UntilIdle = False, for_: For = None, port: Port = 0) -> None
     ):
         is_idle = wait(server, ending, view.update)
     _finish(is_idle)
+
+
+def _simulate(at: str | None, speed: float, until_idle: bool, for_: str | None, port: int) -> None:
+    from push_pools.cli.inputs import duration
+    from push_pools.cli.simulated import check_speed, simulate, start_time
+
+    if port:
+        raise typer.BadParameter("--port goes with a server; in simulated time nobody serves the home")
+    seconds = math.inf if for_ is None else duration(for_, "--for").total_seconds()
+    _finish(simulate(start_time(at), check_speed(speed), until_idle, seconds))
 
 
 def _finish(is_idle: bool) -> None:

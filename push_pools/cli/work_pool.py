@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from push_pools.cli.base import confirm, noun, opened
+from push_pools.cli.coming import Hours, show_coming
 from push_pools.cli.inputs import pairs, read_object
-from push_pools.cli.output import Format, Output, limit_text, print_data, print_list, print_record, say, status_text
+from push_pools.cli.output import Format, Output, limit_text, print_data, print_list, print_record, say, status_cell
 
 if TYPE_CHECKING:
     from push_pools.domain.pools import WorkPool
@@ -61,26 +62,30 @@ def create(
 
 @app.command()
 def ls(output: Output = Format.TABLE) -> None:
-    """List the work pools."""
+    """List the work pools, and whether their runs would be submitted now."""
     from push_pools.services.catalogue import list_work_pools, list_work_queues
+    from push_pools.services.status import pool_status
 
     with opened() as home:
         pools = list_work_pools(home)
         queues = list_work_queues(home)
+        states = [pool_status(home, pool) for pool in pools]
     rows = [
         (
             pool.name,
             pool.type,
-            sum(queue.work_pool == pool.name for queue in queues),
+            status_cell(each),
             limit_text(pool),
-            status_text(pool),
+            sum(queue.work_pool == pool.name for queue in queues),
             str(pool.id),
             pool.description,
+            each.reason,
         )
-        for pool in pools
+        for pool, each in zip(pools, states, strict=True)
     ]
-    columns = ("name", "type", "queues", "limit", "status", "id", "description")
-    print_list([_listed(pool) for pool in pools], output, columns, rows)
+    columns = ("name", "type", "status", "limit", "queues", "id", "description", "reason")
+    data = [{**_listed(pool), **each.as_listed()} for pool, each in zip(pools, states, strict=True)]
+    print_list(data, output, columns, rows)
 
 
 def _listed(pool: WorkPool) -> dict[str, Any]:
@@ -89,15 +94,18 @@ def _listed(pool: WorkPool) -> dict[str, Any]:
 
 @app.command()
 def inspect(ref: Ref, output: Output = Format.TABLE) -> None:
-    """Show a work pool, its queues and its template."""
+    """Show a work pool, its status and when it was last served, its queues and its template."""
     from push_pools.cli.find import find_pool
     from push_pools.services.catalogue import list_work_queues
+    from push_pools.services.status import pool_status
 
     with opened() as home:
         pool = find_pool(home, ref)
         queues = list_work_queues(home, pool.name)
+        status = pool_status(home, pool).as_inspected()
     shown = [{"name": queue.name, "priority": queue.priority} for queue in queues]
-    print_record({**_listed(pool), "work_queues": shown, "base_job_template": pool.base_job_template}, output)
+    more = {"work_queues": shown, "base_job_template": pool.base_job_template}
+    print_record({**_listed(pool), **status, **more}, output)
 
 
 @app.command()
@@ -180,6 +188,15 @@ def delete(ref: Ref, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do n
         confirm(f"Delete work pool {name!r}?", yes)
         delete_work_pool(home, name)
     say(f"Deleted work pool {name!r}.")
+
+
+@app.command()
+def preview(ref: Ref, hours: Hours = 1.0, output: Output = Format.TABLE) -> None:
+    """List the coming runs of a work pool: those planned, and those that its schedules will plan."""
+    from push_pools.cli.find import find_pool
+
+    with opened() as home:
+        show_coming(home, find_pool(home, ref), None, hours, output)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from push_pools.cli.base import confirm, noun, opened
+from push_pools.cli.coming import Hours, show_coming
 from push_pools.cli.output import Format, Output, limit_text, print_list, print_record, say, status_text
 
 if TYPE_CHECKING:
@@ -89,6 +90,16 @@ def inspect(ref: Ref, pool: Pool = None, output: Output = Format.TABLE) -> None:
     with opened() as home:
         queue = find_queue(home, ref, pool)
     print_record(_listed(queue), output)
+
+
+@app.command()
+def preview(ref: Ref, pool: Pool = None, hours: Hours = 1.0, output: Output = Format.TABLE) -> None:
+    """List the coming runs of a queue: those planned, and those that its schedules will plan."""
+    from push_pools.cli.find import find_pool, find_queue
+
+    with opened() as home:
+        queue = find_queue(home, ref, pool)
+        show_coming(home, find_pool(home, queue.work_pool), queue, hours, output)
 
 
 @app.command("set-priority")

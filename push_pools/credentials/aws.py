@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import boto3
+    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_ecs import ECSClient
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_kms import KMSClient
@@ -133,7 +134,10 @@ class AwsCredentials(BaseModel):
     def client(self, service: Literal["events"], *, retries: bool, region: str | None = None) -> EventBridgeClient: ...
 
     @overload
-    def client(self, service: Literal["dynamodb", "lambda"], *, retries: bool, region: str | None = None) -> Any: ...
+    def client(self, service: Literal["lambda"], *, retries: bool, region: str | None = None) -> Any: ...
+
+    @overload
+    def client(self, service: Literal["dynamodb"], *, retries: bool, region: str | None = None) -> DynamoDBClient: ...
 
     @overload
     def client(self, service: Literal["ec2"], *, retries: bool, region: str | None = None) -> Any: ...
@@ -142,7 +146,8 @@ class AwsCredentials(BaseModel):
         """Return the client of a service, the same for every caller; clients are safe to share between threads.
 
         Without `retries` one call is one request of at most 23 s, as a submission has to be; with them boto3's
-        standard mode tries up to three times.
+        standard mode tries up to three times. The ledger (`dynamodb`) has tries of its own, so it asks for none, and
+        gets 8 s for each.
         """
         return open_identity(self).client(service, retries=retries, region=region or self.region())
 

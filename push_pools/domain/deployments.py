@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -40,6 +41,8 @@ class Deployment(CatalogueRecord):
     tags: tuple[str, ...] = ()
     is_paused: bool = False
     pause_note: str = ""
+    planned_from: datetime | None = None
+    """When it was last resumed: instants before are not planned any more."""
 
     @property
     def key(self) -> str:

@@ -59,6 +59,8 @@ class Timing:
     """How far past `wake_at` the tick sends a hint again."""
     unseen_seconds: float = 20 * 60.0
     """How long a job may go unseen before an alarm."""
+    unreachable_seconds: float = 60 * 60.0
+    """After the submit deadline, how long an open call waits for a platform that cannot be asked about it."""
     gone_grace_seconds: float = 5 * 60.0
     """How old a recorded job must be for "unknown to the platform" to mean that it is gone."""
     call_backoff_seconds: float = 2.0

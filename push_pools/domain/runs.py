@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
@@ -20,6 +20,8 @@ from push_pools.domain.states import FailureClass, State
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+HISTORY = timedelta(days=90)
+"""How long a settled run is kept, and how old an event may be: one that is older could run again."""
 SCHEMA = 1
 """The schema version of stored runs; an older binary refuses a newer ledger."""
 JOURNAL_ENTRIES = 200
@@ -135,6 +137,10 @@ class Job(Record):
     seen_rank: int = 0
     seen_at: datetime | None = None
     started_at: datetime | None = None
+    unseen_since: datetime | None = None
+    """Since when the platform could not be asked about the job, or did not know it; none while it is seen."""
+    unseen_alarm: bool = False
+    """Whether somebody was alarmed that it is unseen."""
     stop_sent_at: datetime | None = None
     stopping_since: datetime | None = None
 

@@ -54,6 +54,8 @@ _TIME_EXAMPLE = 'write it like "2026-01-31T08:00:00", in the schedule\'s time zo
 _TIMES = ("at", "anchor_date", "start_date", "end_date")
 _KINDS = ("cron", "interval", "rrule", "at")
 _LONGEST_RRULE = 6500  # As in Prefect.
+MOST_COUNT: Final = 100_000
+"""The largest COUNT of a recurrence rule, whose times have to be counted from its first."""
 
 
 class Overlap(StrEnum):
@@ -175,6 +177,15 @@ class Schedule(Record, ScheduleFields):
     """Goes up when the schedule is changed."""
     active: bool = True
     """Whether runs are planned."""
+    pause_note: str = ""
+    """Why it is paused."""
+    planned_from: datetime | None = None
+    """When it was made, last changed or resumed: instants before are not planned any more."""
+
+    def changed(self, now: datetime | None, **fields: Any) -> Schedule:
+        """Return the schedule at its next version, with these fields, planned from `now` on."""
+        changed = self.model_copy(update={**fields, "version": self.version + 1, "planned_from": now})
+        return changed.model_copy(update={"pause_note": ""}) if changed.active else changed
 
 
 class ScheduleSpec(UserInput, ScheduleFields):
@@ -296,6 +307,14 @@ def parse_schedule(data: object) -> ScheduleSpec:
         raise InvalidInput("; ".join(str(each.below("schedule")) for each in problems)) from None
 
 
+def past_of(schedule: ScheduleFields, now: datetime) -> tuple[str, str] | None:
+    """Return the key by which a schedule is over before it begins, and what is wrong with it; `None` if it is not."""
+    for name, moment in (("at", schedule.at), ("end_date", schedule.end_date)):
+        if moment is not None and moment < now:
+            return name, f"{moment.isoformat()} is past, so that nothing would ever run; write a time to come"
+    return None
+
+
 # -- checking rules ------------------------------------------------------------
 
 
@@ -351,10 +370,28 @@ def check_rrule(text: str) -> None:
     """Check a recurrence rule.
 
     Raises:
-        ValueError: As `parse_rrule`, or it never comes due.
+        ValueError: As `parse_rrule`, or it counts too far, or it does not come due within 50 years.
     """
-    if next(iter(parse_rrule(text, UTC)), None) is None:
+    parsed = parse_rrule(text, UTC)
+    rules: Any = parsed if hasattr(parsed, "_rrule") else None
+    if rules is None:
+        first = next(iter(_bounded(parsed)), None)
+    else:
+        rules._rrule, rules._exrule = [*map(_bounded, rules._rrule)], [*map(_bounded, rules._exrule)]
+        first = next(iter(rules), None)
+    if first is None:
         raise ValueError(f"the rule never comes due; {_RRULE_EXAMPLE}")
+
+
+def _bounded(rule: Any) -> rrule:
+    """Return a rule that gives up after 50 years, so that one which is never due is soon found out."""
+    if rule._count is not None and rule._count > MOST_COUNT:
+        raise ValueError(f"COUNT={rule._count} is too many to count; write at most {MOST_COUNT}, or UNTIL")
+    begin: datetime = rule._dtstart
+    end = begin.replace(year=min(begin.year + 50, 9000), day=min(begin.day, 28))
+    until = end if rule._until is None else min(rule._until, end)
+    bounded: rrule = rule.replace(until=until, count=None)
+    return bounded
 
 
 _UNTIL_UTC = re.compile(r"(?<=UNTIL=)(\d{8}T\d{6})Z", re.IGNORECASE)
@@ -389,11 +426,15 @@ def load_timezone(name: str) -> tzinfo:
 
 
 def match_schedules(
-    specs: Sequence[ScheduleSpec], stored: Iterable[Schedule], mint: Callable[[], str]
+    specs: Sequence[ScheduleSpec],
+    stored: Iterable[Schedule],
+    mint: Callable[[], str],
+    now: datetime | None = None,
 ) -> tuple[Schedule, ...]:
     """Return the schedules to store: unchanged ones as they are, changed ones at their next version, new ones minted.
 
-    A schedule is recognised by its slug; without one by what it says, and else by its position.
+    A schedule is recognised by its slug; without one by what it says, and else by its position. New and changed ones
+    are planned from `now` on.
     """
     left = dict(enumerate(stored))
     found: dict[int, Schedule] = {}
@@ -402,7 +443,7 @@ def match_schedules(
             same = (number for number, old in left.items() if is_same(spec, index, old, number))
             if index not in found and (number := next(same, None)) is not None:
                 found[index] = left.pop(number)
-    return tuple(_stored(spec, found.get(index), mint) for index, spec in enumerate(specs))
+    return tuple(_stored(spec, found.get(index), mint, now) for index, spec in enumerate(specs))
 
 
 def _has_slug(spec: ScheduleSpec, _: int, old: Schedule, __: int) -> bool:
@@ -425,8 +466,8 @@ def _said(schedule: Schedule) -> dict[str, Any]:
     return {name: getattr(schedule, name) for name in ScheduleSpec.model_fields}
 
 
-def _stored(spec: ScheduleSpec, old: Schedule | None, mint: Callable[[], str]) -> Schedule:
+def _stored(spec: ScheduleSpec, old: Schedule | None, mint: Callable[[], str], now: datetime | None) -> Schedule:
     if old is None:
-        return Schedule(id=mint(), **spec.fields(active=True))
+        return Schedule(id=mint(), planned_from=now, **spec.fields(active=True))
     fields = spec.fields(active=old.active)
-    return old if fields == _said(old) else old.model_copy(update={**fields, "version": old.version + 1})
+    return old if fields == _said(old) else old.changed(now, **fields)

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from push_pools.domain.records import Timing
 
 LATE_SECONDS = 15.0
-"""A run claimed later than this after its due time says so in its journal."""
+"""A run that nobody has claimed this long after its due time is Late, as in Prefect; one claimed then says so."""
 
 
 @dataclass(frozen=True)
@@ -346,14 +346,18 @@ def observe(
     job = run.job
     if job is None or job.key != seen.key or run.is_final or job.pid is None:
         return run
+    if seen.status is JobStatus.UNKNOWN and _is_old(job, moment.now, timing):
+        return unseen(run, "the platform does not know the job", moment, timing)
     if seen.status is JobStatus.GONE and not _surely_gone(job, moment.now, timing):
         return run
     if seen.status.rank <= job.seen_rank:
-        return run
+        return _seen_again(run, seen, moment)
     job = job.model_copy(
         update={
             "seen_rank": seen.status.rank,
             "seen_at": seen.observed_at,
+            "unseen_since": None,
+            "unseen_alarm": False,
             "started_at": job.started_at or seen.started_at or (moment.now if seen.status.rank >= 2 else None),
         }
     )
@@ -393,8 +397,37 @@ def run_deadline(run: FlowRun) -> datetime | None:
 
 
 def _surely_gone(job: Job, now: datetime, timing: Timing) -> bool:
-    old = job.submitted_at is not None and now - job.submitted_at >= timedelta(seconds=timing.gone_grace_seconds)
-    return job.seen_rank > 0 or old
+    return job.seen_rank > 0 or _is_old(job, now, timing)
+
+
+def _is_old(job: Job, now: datetime, timing: Timing) -> bool:
+    """Whether the platform has had time enough to list the job."""
+    return job.submitted_at is not None and now - job.submitted_at >= timedelta(seconds=timing.gone_grace_seconds)
+
+
+def unseen(run: FlowRun, why: str, moment: Moment, timing: Timing) -> FlowRun:
+    """Record that a job could not be seen: at first, and when it has lasted so long that somebody is alarmed.
+
+    Two writes at most, however often nobody sees it.
+    """
+    job = run.job
+    if job is None or not run.phase.is_active:
+        return run
+    if job.unseen_since is None:
+        job = job.model_copy(update={"unseen_since": moment.now})
+        return run.evolve(job=job).noted(moment.now, "unseen", why=why)
+    if job.unseen_alarm or moment.now - job.unseen_since < timedelta(seconds=timing.unseen_seconds):
+        return run
+    since = job.unseen_since.isoformat()
+    job = job.model_copy(update={"unseen_alarm": True})
+    return run.evolve(job=job).noted(moment.now, "job_unseen", since=since, why=why)
+
+
+def _seen_again(run: FlowRun, seen: Observation, moment: Moment) -> FlowRun:
+    if run.job is None or run.job.unseen_since is None or seen.status is JobStatus.UNKNOWN:
+        return run
+    job = run.job.model_copy(update={"unseen_since": None, "unseen_alarm": False})
+    return run.evolve(job=job).noted(moment.now, "seen again", status=str(seen.status))
 
 
 def outcome(run: FlowRun, seen: Observation, now: datetime, explain: Callable[[Observation], Failure]) -> State:
@@ -569,13 +602,19 @@ def _stopping(run: FlowRun, verdict: State, moment: Moment) -> FlowRun:
     return run.evolve(phase=Phase.STOPPING, verdict=verdict, job=job, state=shown, wake_at=moment.now, hints=0)
 
 
-def overdue(run: FlowRun, now: datetime) -> Failure | None:
-    """Return why a started job has to be stopped now, if its deadline has passed."""
+def overdue(run: FlowRun, now: datetime, timing: Timing) -> Failure | None:
+    """Return why a started job has to be stopped now, if its deadline has passed.
+
+    A job that could not be seen may have begun to run: it is looked for as long as it takes to alarm somebody.
+    """
     if run.phase is not Phase.STARTED or run.job is None:
         return None
     policy = run.policy
     if run.job.started_at is None:
+        unseen_since = run.job.unseen_since
         if now < start_deadline(run, now):
+            return None
+        if unseen_since is not None and now < unseen_since + timedelta(seconds=timing.unseen_seconds):
             return None
         seconds = policy.start_timeout_seconds if policy else 600.0
         return Failure(
@@ -626,6 +665,17 @@ def gives_up_stopping(run: FlowRun, now: datetime, timing: Timing) -> bool:
 
 
 # -- hints and chores ----------------------------------------------------------
+
+
+def late(run: FlowRun, moment: Moment) -> FlowRun:
+    """Show a due run that nobody has claimed as Late, as Prefect does. Nothing else about it changes."""
+    if run.phase not in (Phase.PLANNED, Phase.READY) or run.state.name != "Scheduled":
+        return run
+    seconds = _late(run, moment)
+    if seconds is None:
+        return run
+    state = State.of("Late", moment.now, run.state.message)
+    return run.evolve(state=state).noted(moment.now, "late", late_seconds=seconds)
 
 
 def hinted(run: FlowRun, now: datetime) -> FlowRun:

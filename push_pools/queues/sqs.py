@@ -110,7 +110,7 @@ class SqsQueue:
         with self._sending(name):
             self._client.send_message(QueueUrl=self._url(name), MessageBody=body, DelaySeconds=_delay(delay_seconds))
 
-    def send_many(self, messages: Sequence[tuple[str, float]]) -> None:
+    def send_all(self, messages: Sequence[tuple[str, float]]) -> None:
         """Send messages, each with its delay in seconds, ten at a time.
 
         Raises:
@@ -280,6 +280,15 @@ class CollectedSends:
         if full:
             self.flush()
 
+    def send_all(self, messages: Sequence[tuple[str, float]]) -> None:
+        """Keep messages, each with its delay in seconds, for the next flush.
+
+        Raises:
+            InvalidInput: One is larger than an event may be.
+        """
+        for body, delay_seconds in messages:
+            self.send(body, delay_seconds=delay_seconds)
+
     def flush(self) -> int:
         """Send what was kept, and return how many.
 
@@ -289,7 +298,7 @@ class CollectedSends:
         with self._lock:
             kept, self._kept = self._kept, []
         if kept:
-            self._queue.send_many(kept)
+            self._queue.send_all(kept)
         return len(kept)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from push_pools.domain.errors import HomeInUse
@@ -72,6 +73,13 @@ def is_served(home: Path) -> bool:
         return not _lock(fd, fcntl.LOCK_SH)
     finally:
         os.close(fd)
+
+
+def served_since(home: Path) -> datetime | None:
+    """Return when the server that runs on this home took it, or `None` if none runs."""
+    if not is_served(home):
+        return None
+    return datetime.fromtimestamp((home / "server.lock").stat().st_mtime, UTC)  # It wrote its pid then.
 
 
 def _lock(fd: int, kind: int) -> bool:

@@ -26,9 +26,11 @@ from push_pools.domain.values import MOST_LIMIT, MOST_PRIORITY
 from push_pools.ports import RunFilter
 from push_pools.services.limits import ask_to_admit, sync_limit
 from push_pools.services.records import KEEP, Keep, add_record, change_record, checked_name, remove_record
+from push_pools.services.status import forget_beats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from push_pools.domain.runs import FlowRun
     from push_pools.ports import App
@@ -220,7 +222,7 @@ def _pause_pool(app: App, name: str, changes: dict[str, Any], managed_by: str | 
         managed_by=managed_by,
     )
     if not pool.is_paused:
-        ask_to_admit(app, name)
+        serve_again(app, pool)
     return pool
 
 
@@ -246,6 +248,7 @@ def remove_pool_parts(app: App, pool: WorkPool) -> None:
     for queue in list_work_queues(app, pool.name):
         _remove_queue(app, queue)
     sync_limit(app, pool)
+    forget_beats(app, pool.name)
 
 
 def pool_users(app: App, name: str, deployments: Iterable[Deployment]) -> Iterator[str]:
@@ -391,8 +394,14 @@ def _pause_queue(app: App, pool: str, name: str, changes: dict[str, Any], manage
         managed_by=managed_by,
     )
     if not queue.is_paused:
-        ask_to_admit(app, pool)
+        serve_again(app, queue)
     return queue
+
+
+def serve_again(app: App, lane: WorkPool | WorkQueue) -> None:
+    """Have the runs of a resumed pool or queue admitted, and what its schedules missed planned. The tick does both."""
+    ask_to_admit(app, lane.name if isinstance(lane, WorkPool) else lane.work_pool)
+    app.queue.send(Tick(reason=f"{lane.key} resumed").to_json())
 
 
 def delete_work_queue(app: App, pool: str, name: str, *, managed_by: str | None = None) -> None:
@@ -487,7 +496,7 @@ def pause_deployment(app: App, ref: str, *, note: str = "", managed_by: str | No
 
 
 def resume_deployment(app: App, ref: str, *, managed_by: str | None = None) -> Deployment:
-    """Take and plan runs of a deployment again.
+    """Take and plan runs of a deployment again, from now on: what was due while it was paused is not made good.
 
     Raises:
         NotFound: There is no such deployment.
@@ -501,11 +510,16 @@ def _pause(app: App, ref: str, changes: dict[str, Any], managed_by: str | None) 
         app,
         "deployment",
         lambda: find_deployment(app, ref),
-        lambda before: before.model_copy(update=changes),
+        lambda before: before.model_copy(update={**changes, **resumed_at(before, app.clock.now(), **changes)}),
         managed_by=managed_by,
     )
-    ask_to_plan(app, "resume", [deployment])
+    ask_to_plan(app, [deployment])
     return deployment
+
+
+def resumed_at(before: Deployment | None, now: datetime, *, is_paused: bool | None = None, **_: Any) -> dict[str, Any]:
+    """Return from when on a deployment is planned if this resumes it."""
+    return {"planned_from": now} if before is not None and before.is_paused and is_paused is False else {}
 
 
 def set_job_variables(app: App, ref: str, values: Mapping[str, Any], *, managed_by: str | None = None) -> Deployment:
@@ -538,10 +552,12 @@ def delete_deployment(app: App, ref: str, *, managed_by: str | None = None) -> N
     sync_limit(app, deployment)
 
 
-def ask_to_plan(app: App, reason: str, deployments: Iterable[Deployment]) -> None:
-    """Ask for schedules to be planned at once, if there are any; else the next tick does it."""
-    if any(schedule.active for each in deployments if not each.is_paused for schedule in each.schedules):
-        app.queue.send(Tick(reason=reason).to_json())
+def ask_to_plan(app: App, deployments: Iterable[Deployment]) -> None:
+    """Plan deployments that were written just now. What fails, or is cut short here, the next tick makes good."""
+    from push_pools.services.plan import plan_deployment  # It puts runs, for which it looks into the catalogue.
+
+    for deployment in deployments:
+        plan_deployment(app, deployment)
 
 
 # -- variables -----------------------------------------------------------------

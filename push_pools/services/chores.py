@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from push_pools.domain import transitions
 from push_pools.domain.deployments import Deployment
-from push_pools.domain.errors import NotFound, NotPublished, PlatformError, PlatformMissing
+from push_pools.domain.errors import NotPublished, PlatformError
 from push_pools.domain.runs import Chore, ChoreKind, Phase
 from push_pools.domain.states import JobStatus
+from push_pools.services.ask import asking, is_installed
 from push_pools.services.ledger import change, log, send_hint, send_hint_at
 from push_pools.services.limits import ask_to_admit
 from push_pools.services.news import publish_chore
@@ -40,13 +41,18 @@ def chores_of(app: App) -> Callable[[FlowRun, datetime], tuple[Chore, ...]]:
         job, todo = run.job, []
         if any(not scope.endswith("#NEXT") for scope in run.slots):
             todo.append(Chore(kind=ChoreKind.WAKE, not_before=now, since=now))
-        if job is not None and app.platforms(run.platform).needs_cleanup:
+        if job is not None and _needs_cleanup(run.platform, app):
             moment = app.moment()
             closed = moment.at(job.call_until + app.timing.settle)
             todo.append(Chore(kind=ChoreKind.CLEANUP, not_before=max(closed, now), since=now, handle=job.handle))
         return tuple(todo)
 
     return chores
+
+
+def _needs_cleanup(platform: str, app: App) -> bool:
+    # Of one that is not installed now nobody knows; whoever installs it again finds the chore.
+    return not is_installed(platform, app) or app.platforms(platform).needs_cleanup
 
 
 def watch_chore(run: FlowRun, now: datetime) -> Sequence[Chore]:
@@ -80,7 +86,7 @@ def follow_up(run: FlowRun, app: App) -> None:
 def _do(run: FlowRun, chore: Chore, app: App) -> FlowRun:
     try:
         _DO.get(chore.kind, _unknown)(run, chore, app)
-    except (PlatformError, PlatformMissing, NotFound, NotPublished, ChoreOpen) as problem:
+    except (PlatformError, NotPublished, ChoreOpen) as problem:
         if app.clock.now() - chore.since > ALARM_AFTER:
             log.error("chore_overdue", extra={"flow_run_id": str(run.id), "chore": chore.name, "reason": str(problem)})
         reason = str(problem)
@@ -99,23 +105,24 @@ def _wake(run: FlowRun, chore: Chore, app: App) -> None:
 
 def _cleanup(run: FlowRun, chore: Chore, app: App) -> None:
     assert chore.handle is not None
-    app.platforms(chore.handle.platform).cleanup(chore.handle)
+    with asking(chore.handle.platform, app) as platform:
+        platform.cleanup(chore.handle)
 
 
 def _watch(run: FlowRun, chore: Chore, app: App) -> None:
     """Stop a job that should not be running, until it is seen to be over."""
     assert chore.handle is not None
-    platform = app.platforms(chore.handle.platform)
-    handle = chore.handle if chore.handle.pid else platform.find(chore.handle)
-    if handle is None:
-        return
-    seen = platform.observe([handle])[0]
-    old = app.clock.now() - chore.since >= timedelta(seconds=app.timing.gone_grace_seconds)
-    if seen.is_over and (seen.status is not JobStatus.GONE or old):
-        return
-    event = "orphan_job" if run.infrastructure_pid in (None, handle.pid) else "duplicate_job"
-    log.error(event, extra={"flow_run_id": str(run.id), "job_key": handle.key, "infrastructure_pid": handle.pid})
-    platform.stop(handle, 0.0)
+    with asking(chore.handle.platform, app) as platform:
+        handle = chore.handle if chore.handle.pid else platform.find(chore.handle)
+        if handle is None:
+            return
+        seen = platform.observe([handle])[0]
+        old = app.clock.now() - chore.since >= timedelta(seconds=app.timing.gone_grace_seconds)
+        if seen.is_over and (seen.status is not JobStatus.GONE or old):
+            return
+        event = "orphan_job" if run.infrastructure_pid in (None, handle.pid) else "duplicate_job"
+        log.error(event, extra={"flow_run_id": str(run.id), "job_key": handle.key, "infrastructure_pid": handle.pid})
+        platform.stop(handle, 0.0)
     raise ChoreOpen("the job is not seen to be over yet; it was asked to stop")
 
 

@@ -25,7 +25,7 @@ from push_pools.domain.job_variables import is_marked_secret, validate_job_varia
 from push_pools.domain.lanes import with_epoch
 from push_pools.domain.pools import WorkPool, WorkQueue
 from push_pools.domain.problems import Path, Problem, format_path, nearest
-from push_pools.domain.schedules import match_schedules
+from push_pools.domain.schedules import match_schedules, past_of
 from push_pools.services.blocks import REDACTED
 from push_pools.services.catalogue import (
     ask_to_plan,
@@ -33,12 +33,15 @@ from push_pools.services.catalogue import (
     pool_users,
     queue_users,
     remove_pool_parts,
+    resumed_at,
+    serve_again,
 )
 from push_pools.services.limits import ask_to_admit, sync_limit
 from push_pools.services.records import MAX_TRIES, check_owner
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
+    from datetime import datetime
 
     from push_pools.ports import App
 
@@ -181,7 +184,7 @@ class _Planner:
             "description": spec.description,
             "base_job_template": template,
             "concurrency_limit": spec.concurrency_limit,
-            **_paused(spec, before),
+            **_paused(spec, before, self.now),
         }
         # Queues come first: a pool that is there always has one, wherever the writing is cut short.
         self._plan_queues(spec, path)
@@ -212,7 +215,7 @@ class _Planner:
             fields: dict[str, Any] = {"priority": priority}
             fields["description"] = queue.description if queue else ""
             fields["concurrency_limit"] = queue.concurrency_limit if queue else None
-            fields |= _paused(queue, before)
+            fields |= _paused(queue, before, self.now)
             fresh = {"id": uuid4(), "work_pool": spec.name, "name": name}
             self.queues.add(self._put("work queue", WorkQueue, before, fresh, fields).key)
 
@@ -225,6 +228,11 @@ class _Planner:
         if not self._check_place(spec, path):
             return
         self._check_job_variables(spec, path)
+        schedules = match_schedules(spec.schedules, before.schedules if before else (), lambda: uuid4().hex, self.now)
+        for number, schedule in enumerate(schedules):
+            past = past_of(schedule, self.now)
+            if past is not None and not (before and schedule in before.schedules):  # One that is stored may be over.
+                self._refuse((*path, "schedules", number, past[0]), past[1])
         fields = {
             "description": spec.description,
             "command": spec.command,
@@ -232,14 +240,14 @@ class _Planner:
             "work_pool": spec.work_pool.name,
             "work_queue": spec.work_pool.work_queue_name,
             "job_variables": spec.work_pool.job_variables,
-            "schedules": match_schedules(spec.schedules, before.schedules if before else (), lambda: uuid4().hex),
+            "schedules": schedules,
             "retries": spec.retries.policy(),
             "concurrency_limit": spec.concurrency_limit,
             "start_timeout_seconds": spec.start_timeout_seconds,
             "timeout_seconds": spec.timeout_seconds,
             "max_wait_seconds": spec.max_wait_seconds,
             "tags": spec.tags,
-            **_paused(spec, before),
+            **_paused(spec, before, self.now),
         }
         fresh = {"id": uuid4(), "name": spec.name, "flow_name": spec.flow_name or spec.name}
         self._put("deployment", Deployment, before, fresh, fields)
@@ -353,11 +361,14 @@ def owner_of(record: Target) -> str | None:
     return record.deployed_from
 
 
-def _paused(spec: WorkPoolSpec | WorkQueueSpec | DeploymentSpec | None, before: Target | None) -> dict[str, Any]:
+def _paused(
+    spec: WorkPoolSpec | WorkQueueSpec | DeploymentSpec | None, before: Target | None, now: datetime
+) -> dict[str, Any]:
     if spec is None or spec.is_paused is None:
         return {}
     note = before.pause_note if before and spec.is_paused else ""
-    return {"is_paused": spec.is_paused, "pause_note": note}
+    resumed = resumed_at(before, now, is_paused=spec.is_paused) if isinstance(before, Deployment) else {}
+    return {"is_paused": spec.is_paused, "pause_note": note, **resumed}
 
 
 def _fields(record: Target) -> dict[str, Any]:
@@ -384,7 +395,7 @@ _PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 # -- showing what changes ------------------------------------------------------
 
-_NOT_SHOWN: Final = frozenset({"id", "version", "limit_epoch", "created_at", "updated_at"})
+_NOT_SHOWN: Final = frozenset({"id", "version", "limit_epoch", "created_at", "updated_at", "planned_from"})
 _SECRET_NAME = re.compile(r"passw|secret|token|api_?key|private_?key", re.IGNORECASE)
 _MISSING: Final = object()
 
@@ -402,7 +413,7 @@ def _diff(before: Target, after: Target) -> tuple[FieldChange, ...]:
 def _dumped(record: Target) -> dict[str, Any]:
     dumped = record.model_dump(mode="json")
     if isinstance(record, Deployment):
-        hidden = {"id", "version"}
+        hidden = {"id", "version", "planned_from"}
         dumped["schedules"] = [
             each.model_dump(mode="json", exclude_defaults=True, exclude=hidden) for each in record.schedules
         ]
@@ -506,16 +517,16 @@ def _after(app: App, changes: Iterable[Change]) -> None:
         elif change.before is not None:
             sync_limit(app, change.before)
     changed = [change.after for change in changes if change.action in (Action.CREATE, Action.UPDATE)]
-    ask_to_plan(app, "deploy", (record for record in changed if isinstance(record, Deployment)))
+    ask_to_plan(app, (record for record in changed if isinstance(record, Deployment)))
 
 
 def _open_lane(app: App, change: Change) -> None:
     """Have those admitted whom a resumed pool or queue, or another priority, lets in."""
     match change.before, change.after:
-        case (WorkPool(is_paused=True), WorkPool(is_paused=False, name=pool)):
-            ask_to_admit(app, pool)
-        case (WorkQueue(is_paused=True), WorkQueue(is_paused=False, work_pool=pool)):
-            ask_to_admit(app, pool)
+        case (WorkPool(is_paused=True), WorkPool(is_paused=False) as lane):
+            serve_again(app, lane)
+        case (WorkQueue(is_paused=True), WorkQueue(is_paused=False) as lane):
+            serve_again(app, lane)
         case (WorkQueue(priority=before), WorkQueue(priority=after, work_pool=pool)) if before != after:
             ask_to_admit(app, pool)
 

@@ -40,12 +40,13 @@ def explain_run(run: FlowRun, now: datetime, *, waits_for: str | None = None) ->
     before = run.journal[0].at if run.journal else run.created_at
     for entry in run.journal:
         seconds = (entry.at - before).total_seconds()
-        lines.append(StoryLine(entry.at, entry.what, _text(entry), round(seconds, 3)))
+        lines.append(StoryLine(entry.at, entry.what, entry_text(entry), round(seconds, 3)))
         before = entry.at
     return Story(run, tuple(lines), waits_for or _waits_for(run, now), _advice(run))
 
 
-def _text(entry: Entry) -> str:
+def entry_text(entry: Entry) -> str:
+    """Return what a journal entry says, in words."""
     tell = _TEXTS.get(entry.what)
     if tell is not None:
         return tell(entry.facts)
@@ -108,6 +109,19 @@ def _settling(facts: Mapping[str, Any]) -> str:
     return f"waits until {facts.get('until')}, when no call can land any more ({facts.get('why')})"
 
 
+def _late(facts: Mapping[str, Any]) -> str:
+    return f"late: due {facts.get('late_seconds'):g} s ago, and nobody has claimed it yet"
+
+
+def _unseen(facts: Mapping[str, Any]) -> str:
+    since = f", since {facts['since']}: somebody was alarmed" if facts.get("since") else ""
+    return f"the job cannot be seen{since} ({facts.get('why')})"
+
+
+def _seen_again(facts: Mapping[str, Any]) -> str:
+    return f"the job is seen again: {facts.get('status')}"
+
+
 def _parked(facts: Mapping[str, Any]) -> str:
     return f"parked: {facts['why']}" if facts.get("why") else "parked: slots are given in order"
 
@@ -152,6 +166,10 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "refused": _refused,
     "unanswered": _unanswered,
     "settling": _settling,
+    "late": _late,
+    "unseen": _unseen,
+    "job_unseen": _unseen,
+    "seen again": _seen_again,
     "parked": _parked,
     "admitted": _admitted,
     "counted": _counted,

@@ -10,7 +10,7 @@ from push_pools.services.log import log
 from push_pools.services.news import owed, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from push_pools.domain.runs import FlowRun
@@ -78,9 +78,22 @@ def send_hint(app: App, run: FlowRun) -> None:
 
 def send_hint_at(app: App, run: FlowRun, at: datetime) -> None:
     """Send the run's hint with a delay; what is beyond a queue's longest delay is left to the tick."""
-    delay = (at - app.clock.now()).total_seconds() / app.clock.speed
-    if delay <= MAX_DELAY_SECONDS:
-        app.queue.send(hint(hint_type(run), run.id, run.platform), delay_seconds=max(delay, 0.0))
+    for body, delay in _hints(app, [(run, at)]):
+        app.queue.send(body, delay_seconds=delay)
+
+
+def send_hints(app: App, runs: Iterable[FlowRun]) -> None:
+    """Send the hints of many runs, each for when it is due; what is too far away is left to the tick."""
+    if messages := list(_hints(app, ((run, run.due_at) for run in runs))):
+        app.queue.send_all(messages)
+
+
+def _hints(app: App, runs: Iterable[tuple[FlowRun, datetime]]) -> Iterator[tuple[str, float]]:
+    now, speed = app.clock.now(), app.clock.speed
+    for run, at in runs:
+        delay = (at - now).total_seconds() / speed
+        if delay <= MAX_DELAY_SECONDS:
+            yield hint(hint_type(run), run.id, run.platform), max(delay, 0.0)
 
 
 def hint_type(run: FlowRun) -> str:

@@ -11,7 +11,7 @@ from push_pools.domain.errors import InvalidEvent, InvalidInput, NotAllowed, Not
 from push_pools.domain.events import ScheduledRun, identity
 from push_pools.domain.job_variables import validate_job_variables
 from push_pools.domain.pools import DEFAULT_QUEUE, WorkPool, WorkQueue
-from push_pools.domain.runs import FlowRun, run_id
+from push_pools.domain.runs import HISTORY, FlowRun, run_id
 from push_pools.domain.states import State
 from push_pools.services.catalogue import find_deployment, get_work_pool
 from push_pools.services.ledger import RunKnown, change, log, put_first, send_hint
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from push_pools.domain.deployments import Deployment
     from push_pools.ports import App
 
-HISTORY: Final = timedelta(days=90)
-"""An event older than this is refused: its run may have been forgotten, and would run again."""
 _PUT_AGAIN: Final = ("parameters", "job_variables", "scheduled_time", "work_pool", "work_queue")
 
 

@@ -8,6 +8,7 @@ from push_pools.domain import transitions
 from push_pools.domain.errors import PlatformError
 from push_pools.domain.runs import FlowRun, Phase
 from push_pools.domain.states import Failure, FailureClass, State
+from push_pools.services.ask import asking
 from push_pools.services.chores import chores_of, do_chores, follow_up, watch_chore
 from push_pools.services.ledger import change, log, send_hint_at
 from push_pools.services.poll import observe_run
@@ -43,9 +44,9 @@ def stop_run(run_id: UUID, app: App) -> None:
         return send_hint_at(app, run, app.clock.now())
     if run.chores:
         do_chores(run_id, app)
-    if run.phase is Phase.STARTED and transitions.overdue(run, app.clock.now()):
+    if run.phase is Phase.STARTED and transitions.overdue(run, app.clock.now(), app.timing):
         run = observe_run(run, app)  # It may have started, or ended, since anybody looked.
-        if failure := transitions.overdue(run, app.clock.now()):
+        if failure := transitions.overdue(run, app.clock.now(), app.timing):
             verdict = State.failed(failure, app.clock.now())
             run = change(app, run, lambda r: transitions.begin_stop(r, verdict, app.moment()))
     elif run.phase is Phase.STOPPING and run.job is not None and run.job.stop_sent_at is not None:
@@ -62,7 +63,8 @@ def _stop(run: FlowRun, app: App) -> None:
     key, sent_at = run.job.key, app.clock.now()
     grace = run.policy.grace_seconds if run.policy else 30.0
     try:
-        app.platforms(run.platform).stop(run.job.handle, grace)
+        with asking(run.platform, app) as platform:
+            platform.stop(run.job.handle, grace)
     except PlatformError as error:
         reason = error.reason
         change(app, run, lambda r: transitions.stop_postponed(r, reason, app.moment(), app.timing))

@@ -27,12 +27,16 @@ from push_pools.domain.errors import (
 from push_pools.domain.failures import explain_error
 from push_pools.domain.runs import Phase
 from push_pools.domain.states import Failure, FailureClass, State
+from push_pools.domain.status import Part
 from push_pools.services.admit import is_limited, lane_of, park_run
+from push_pools.services.ask import asking
 from push_pools.services.chores import chores_of, do_chores, follow_up, watch_chore
 from push_pools.services.ledger import RunKnown, change, log, put_first, send_hint, send_hint_at
 from push_pools.services.limits import count_run
+from push_pools.services.plan import skip_reason
 from push_pools.services.render import policy_of, render_run
 from push_pools.services.schedule import put_again, put_run, run_of_event, send_if_soon
+from push_pools.services.status import beat
 from push_pools.services.stop import stop_run
 
 if TYPE_CHECKING:
@@ -148,7 +152,7 @@ class _Submission:
         try:
             self.platform: Platform = self.app.platforms(self.run.platform)
         except (NotFound, PlatformMissing) as error:
-            return self._not_now(PlatformUnavailable(self.run.platform, str(error), codes=["PlatformMissing"]))
+            return self._cannot_ask(PlatformUnavailable(self.run.platform, str(error), codes=["PlatformMissing"]))
         if self.run.phase is Phase.CALLING:
             self._count_in()
             return self._look_first()
@@ -156,6 +160,8 @@ class _Submission:
             return None
         if why := self._why_give_up():
             return self._end(why)
+        if reason := skip_reason(self.app, self.run):
+            return self._end(State.of("Skipped", self.app.clock.now(), reason))
         return self._prepare_and_call()
 
     # -- a call is open
@@ -166,9 +172,10 @@ class _Submission:
         assert job is not None
         closed = transitions.is_closed(job, self.app.real_clock.now(), self.app.timing)
         try:
-            found = self.platform.find(job.handle)
+            with asking(self.run.platform, self.app) as platform:
+                found = platform.find(job.handle)
         except PlatformError as error:
-            return self._unanswered(error)
+            return self._cannot_ask(error)
         if found is not None:
             return self._record(found)
         if closed:
@@ -176,6 +183,22 @@ class _Submission:
         if self._decided() or job.refused or self.platform.closes_before_repeat:
             return self._wait_for_closing("no call may be open when this is concluded")
         return self._repeat()
+
+    def _cannot_ask(self, error: PlatformError) -> None:
+        """An open call stays open while the platform cannot be asked. When that lasts, nothing can be proven: lost."""
+        if self.run.phase is not Phase.CALLING:
+            return self._not_now(error)
+        job, now, timing = self.run.job, self.app.clock.now(), self.app.timing
+        deadline = transitions.submit_deadline(self.run, timing)
+        assert job is not None
+        assert deadline is not None
+        if now < deadline + timedelta(seconds=timing.unreachable_seconds):
+            return self._unanswered(error)
+        if not transitions.is_closed(job, self.app.real_clock.now(), timing):
+            return self._wait_for_closing("no call may be open when the run is given up")
+        cause = f"the platform could not be asked whether a job was started: {error.reason}"
+        suggestion = "look for the job at the platform by its key; it goes on being looked for, and stopped"
+        return self._end(State.failed(_failure(FailureClass.LOST, cause, suggestion), now), watch=True)
 
     def _decided(self) -> bool:
         run = self.run
@@ -227,8 +250,11 @@ class _Submission:
     def _lapsed(self) -> bool:
         return self.run.lapses >= self.app.timing.max_lapses
 
-    def _why_give_up(self) -> State | None:
-        """Return the state of a run that took too long, or too many claims, to get a job."""
+    def _why_give_up(self, refusal: PlatformError | None = None) -> State | None:
+        """Return the state of a run that took too long, or too many claims, to get a job.
+
+        While no call is open it is the class of the last refusal; without any, one more try is made.
+        """
         now, run = self.app.clock.now(), self.run
         if self._lapsed():
             cause = f"{run.lapses} claims in a row expired without an outcome"
@@ -236,8 +262,9 @@ class _Submission:
         deadline = transitions.submit_deadline(run, self.app.timing)
         if deadline is None or now < deadline:
             return None
-        if run.job is not None and run.job.last_refusal is not None and run.phase is not Phase.CALLING:
-            return run.job.last_refusal.model_copy(update={"timestamp": now, "retry": False})
+        if run.phase is not Phase.CALLING:
+            why = State.failed(explain_error(refusal), now) if refusal else run.job.last_refusal if run.job else None
+            return why.model_copy(update={"timestamp": now, "retry": False}) if why else None
         cause = f"no job could be started, or found, within {self.app.timing.submit_seconds:g} s"
         return State.failed(_failure(FailureClass.LOST, cause, "look for the job at the platform by its key"), now)
 
@@ -299,6 +326,7 @@ class _Submission:
             "job_submitted",
             extra={"flow_run_id": str(run.id), "job_key": handle.key, "infrastructure_pid": handle.pid},
         )
+        beat(self.app, Part.SUBMIT, run.work_pool)
         if run.phase is Phase.STOPPING:
             stop_run(run.id, self.app)
         elif run.chores:
@@ -306,7 +334,7 @@ class _Submission:
 
     def _not_now(self, error: PlatformError) -> None:
         """Refused for now, without effect: the same key again, later."""
-        if self.run.phase is Phase.CLAIMED and (why := self._why_give_up()):
+        if self.run.phase is Phase.CLAIMED and (why := self._why_give_up(error)):
             return self._end(why)
         self._refuse(error, answered=True, wait=getattr(error, "retry_after_seconds", None))
         return None

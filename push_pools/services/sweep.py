@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from push_pools.domain.errors import PlatformError
 from push_pools.domain.runs import Phase
+from push_pools.domain.status import Part
+from push_pools.services.ask import asking, is_installed
 from push_pools.services.ledger import log
-from push_pools.services.poll import apply_observation
+from push_pools.services.poll import apply_observation, not_seen
+from push_pools.services.status import beat
 from push_pools.services.stop import stop_run
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from push_pools.ports import App
 
 MAX_INTERVAL_SECONDS: Final = 300.0
+UNASKED_BATCH: Final = 100
+"""How many jobs are taken together of a platform that is not installed."""
 AGE_SHARE: Final = 60.0
 """A job is looked at every sixtieth of its age, at most every five minutes, and at every sweep while it is young."""
 
@@ -46,17 +51,21 @@ def sweep(platform: str, app: App, *, every_seconds: float | None = None, shard:
 
     With `every_seconds`, old jobs are looked at less often than in every sweep; without it, all are.
 
-    A batch that cannot be asked about now is left to the next sweep.
+    A batch that cannot be asked about now is left to the next sweep; the deadlines of its runs hold all the same.
     """
     now = app.clock.now()
     runs = [run for run in app.store.active(platform, shard=shard) if looks_now(run, now, every_seconds)]
     by_key = {run.job.key: run for run in runs if run.job is not None and run.job.pid is not None}
     handles = (run.job.handle for run in by_key.values() if run.job is not None)
-    for batch in _batches(handles, app.platforms(platform).observe_batch):
+    size = app.platforms(platform).observe_batch if is_installed(platform, app) else UNASKED_BATCH
+    for batch in _batches(handles, size):
         try:
-            seen = app.platforms(platform).observe(batch)
+            with asking(platform, app) as asked:
+                seen = asked.observe(batch)
         except PlatformError as error:
             log.warning("sweep_failed", extra={"platform": platform, "jobs": len(batch), "reason": error.reason})
+            for handle in batch:
+                not_seen(by_key[handle.key], error.reason, app)
             continue
         for observation in seen:
             if (run := by_key.get(observation.key)) is not None:
@@ -64,6 +73,7 @@ def sweep(platform: str, app: App, *, every_seconds: float | None = None, shard:
     for run in by_key.values():
         if run.wake_at is not None and run.wake_at <= now:  # A deadline, or a stop to repeat.
             stop_run(run.id, app)
+    beat(app, Part.SWEEP, platform)
     return len(by_key)
 
 

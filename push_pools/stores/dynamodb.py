@@ -13,13 +13,14 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter, OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID, uuid4
 
 from push_pools.domain.errors import NotFound, ScopeFull, StoreTooNew, StoreUnavailable, VersionConflict
-from push_pools.domain.runs import FlowRun, Phase
+from push_pools.domain.runs import HISTORY, FlowRun, Phase
 from push_pools.domain.states import STATE_TYPES, StateType
 from push_pools.ports import Limit, RecordT, RunFilter, RunPage
 from push_pools.stores.dynamodb_calls import BATCH
@@ -28,6 +29,7 @@ from push_pools.stores.dynamodb_items import (
     from_attributes,
     listed_key,
     microseconds,
+    moment_of,
     read_run,
     record_item,
     record_key,
@@ -47,9 +49,11 @@ if TYPE_CHECKING:
     from push_pools.stores.dynamodb_calls import Calls
     from push_pools.stores.dynamodb_items import Attributes, Item, Values
 
-HISTORY: Final = timedelta(days=90)
-"""How long a settled run is kept."""
 LEDGER: Final = {"PK": "LEDGER", "SK": "LEDGER"}
+PACE_TRIES: Final = 20
+"""How often a place is asked for that others take first."""
+PUT_THREADS: Final = 8
+"""How many of many runs are put at once: a conditional put is a request of its own."""
 KEPT_KEYS: Final = 10_000
 """How many ids of records are remembered with their keys."""
 FIRST, LAST = "\x00", "\U0010ffff"
@@ -61,22 +65,45 @@ _IS_VERSION: Final = "#version = :version"
 _HAS_ROOM: Final = "(attribute_not_exists(#slots) OR #taken < #slots) AND NOT #is_counting = :true"
 
 
+class Rate(Protocol):
+    """How fast something may be asked for."""
+
+    @property
+    def interval(self) -> int:
+        """Microseconds from one place to the next."""
+        ...
+
+    def oldest(self, now: datetime) -> int:
+        """Return the earliest place that can still be taken, in microseconds since 1970."""
+        ...
+
+
 class DynamoStore:
     """A whole ledger in a DynamoDB table; it is opened, and made if the table is empty, by the constructor.
+
+    `history` is how long settled runs are kept, `threads` how many of many runs are put at once, and `ledger_id` the id
+    of a ledger that is made; a random one, unless a simulation wants to be repeatable.
 
     Raises:
         StoreUnavailable: The table cannot be reached or used; the sentence says why.
         StoreTooNew: A newer release wrote it.
     """
 
-    def __init__(self, calls: Calls, *, history: timedelta = HISTORY) -> None:
-        self._calls, self._history = calls, history
+    def __init__(
+        self,
+        calls: Calls,
+        *,
+        history: timedelta = HISTORY,
+        threads: int = PUT_THREADS,
+        ledger_id: UUID | None = None,
+    ) -> None:
+        self._calls, self._history, self._threads = calls, history, threads
         self._parked_in: set[str] = set()
         self._keys: OrderedDict[tuple[str, UUID], str] = OrderedDict()
-        self._ledger_id = self._open()
+        self._ledger_id = self._open(ledger_id or uuid4())
 
-    def _open(self) -> UUID:
-        wanted: Attributes = {**LEDGER, "ledger_id": str(uuid4()), "schema": SCHEMA_VERSION}
+    def _open(self, ledger_id: UUID) -> UUID:
+        wanted: Attributes = {**LEDGER, "ledger_id": str(ledger_id), "schema": SCHEMA_VERSION}
         stored = self._get(LEDGER)
         if stored is None:
             try:
@@ -101,6 +128,21 @@ class DynamoStore:
     # -- runs
 
     def put_run(self, run: FlowRun) -> FlowRun:
+        fresh, stored = self._put(run)
+        return stored or fresh
+
+    def put_runs(self, runs: Sequence[FlowRun]) -> Mapping[UUID, FlowRun]:
+        # Not in batches: those of DynamoDB know no conditions, and a transaction costs twice as much and puts none of
+        # its runs if one of them is known.
+        if self._threads == 1 or len(runs) < 2:
+            put = [self._put(run) for run in runs]
+        else:
+            with ThreadPoolExecutor(self._threads) as pool:
+                put = list(pool.map(self._put, runs))
+        return {stored.id: stored for _, stored in put if stored is not None}
+
+    def _put(self, run: FlowRun) -> tuple[FlowRun, FlowRun | None]:
+        """Put a run; return it at version 1, and the one that is there if its id is known."""
         fresh, item = run_item(run.evolve(version=1), self._history)
         # The first write wins; whoever comes later gets the run that is there, without asking for it.
         try:
@@ -111,8 +153,8 @@ class DynamoStore:
                 writes = [self._calls.write("Put", _IS_NEW, item=item), self._put_waiter(fresh)]
                 self._calls.transact(writes, str(uuid4()))
         except Refused as refused:
-            return read_run(_item(refused))
-        return fresh
+            return fresh, read_run(_item(refused))
+        return fresh, None
 
     def get_run(self, run_id: UUID) -> FlowRun:
         item = self._calls.get(run_key(run_id))
@@ -184,17 +226,25 @@ class DynamoStore:
 
     # -- hints
 
-    def due(self, now: datetime, *, limit: int = 1000, shard: int | None = None) -> Sequence[FlowRun]:
-        until = microseconds(now)
-        places = [self._due_in(digit, until, limit) for digit in _shards(shard)]
-        first = list(itertools.islice(heapq.merge(*places), limit))
-        found = self._read_runs([run_id for _, run_id in first])
+    def due(
+        self, now: datetime, *, after: datetime | None = None, limit: int = 1000, shard: int | None = None
+    ) -> Sequence[FlowRun]:
+        first, last = microseconds(after) + 1 if after else 0, microseconds(now)
+        if first > last:
+            return []
+        places = [self._due_in(digit, first, last, limit) for digit in _shards(shard)]
+        ids = [run_id for _, run_id in itertools.islice(heapq.merge(*places), limit)]
         # The index may name a run that has moved on; the run itself says when it is due.
-        return sorted((r for r in found if r.wake_at is not None and r.wake_at <= now), key=lambda r: r.wake_at or now)
+        due = [
+            (run.wake_at, run)
+            for run in self._read_runs(ids)
+            if run.wake_at is not None and first <= microseconds(run.wake_at) <= last
+        ]
+        return [run for _, run in sorted(due, key=lambda each: each[0])]
 
-    def _due_in(self, digit: str, until: int, limit: int) -> Iterator[tuple[int, str]]:
-        condition = "#shard = :shard AND #wake_at <= :until"
-        values = {"shard": digit, "until": until}
+    def _due_in(self, digit: str, first: int, last: int, limit: int) -> Iterator[tuple[int, str]]:
+        condition = "#shard = :shard AND #wake_at BETWEEN :first AND :last"
+        values = {"shard": digit, "first": first, "last": last}
         for item in self._calls.query(condition, values=values, IndexName=WAKE, page=min(limit, 1000)):
             place = from_attributes(item)
             yield place["wake_at"], place["SK"]
@@ -295,11 +345,8 @@ class DynamoStore:
         condition = "#revision = :revision" if limit.revision else "attribute_not_exists(#revision)"
         if limit.revision:
             values["revision"] = limit.revision
-        request = self._calls.write("Update", condition, values, key=_limit_key(limit.scope), update=update)
         try:
-            stored = from_attributes(
-                self._calls("update_item", ReturnValues="ALL_NEW", **request["Update"])["Attributes"]
-            )
+            stored = self._update(_limit_key(limit.scope), condition, values, update)
         except Refused as refused:
             stored = _stored(refused)
         found = _limit(limit.scope, stored)
@@ -382,6 +429,11 @@ class DynamoStore:
         ):
             yield item["listed_key"]["S"]
 
+    def purge(self, before: datetime, *, limit: int) -> int:
+        """Do nothing: DynamoDB removes settled runs at the time that is written beside them, and free of charge."""
+        del before, limit
+        return 0
+
     def count_by_phase(self) -> Mapping[Phase, int]:
         """Return how many runs are in each phase. It counts the index of all history: a second per million runs or so.
 
@@ -423,6 +475,35 @@ class DynamoStore:
 
     def forget(self, key: str) -> None:
         self._calls.delete(_memo_key(key))
+
+    def pace(self, scope: str, rate: Rate, now: datetime, *, ahead_seconds: float = 0.0) -> datetime:
+        key, oldest, interval = {"PK": f"PACE#{scope}", "SK": "PACE"}, rate.oldest(now), rate.interval
+        latest = microseconds(now + timedelta(seconds=ahead_seconds))
+        for _ in range(PACE_TRIES):
+            try:
+                # The next place, if it can be taken still and is not too far ahead. When the answer to the first try
+                # is lost, its place is lost too: nobody gets one that another has.
+                values = {"interval": interval, "oldest": oldest, "latest": latest}
+                condition = "#place BETWEEN :oldest AND :latest"
+                return moment_of(self._update(key, condition, values, "ADD #place :interval")["place"] - interval)
+            except Refused as refused:
+                stored = from_attributes(refused.reasons[0].item or {}).get("place")
+            if stored is not None and stored > latest:
+                return moment_of(stored)
+            try:
+                # After a rest, or for the first time: the oldest that is saved up, unless somebody was faster.
+                condition = "attribute_not_exists(#place) OR #place < :oldest"
+                values = {"next": oldest + interval, "oldest": oldest}
+                self._update(key, condition, values, "SET #place = :next")
+                return moment_of(oldest)
+            except Refused:
+                continue
+        raise StoreUnavailable(f"too many ask for the pace of {scope} at once")
+
+    def _update(self, key: Mapping[str, str], condition: str, values: Values, update: str) -> Attributes:
+        """Change an item under a condition and return it as it is then."""
+        request = self._calls.write("Update", condition, values, key=key, update=update)["Update"]
+        return from_attributes(self._calls("update_item", ReturnValues="ALL_NEW", **request)["Attributes"])
 
     # -- catalogue
 

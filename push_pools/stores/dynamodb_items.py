@@ -76,6 +76,11 @@ def microseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
+def moment_of(microseconds: int) -> datetime:
+    """Return the moment of a number that `microseconds` gave."""
+    return _EPOCH + microseconds * _MICROSECOND
+
+
 # -- keys ----------------------------------------------------------------------
 
 
@@ -106,7 +111,8 @@ def run_item(run: FlowRun, history: timedelta) -> tuple[FlowRun, Item]:
     """
     run, body = _fitting(run)
     shard = str(run.id)[0]
-    expires = (run.end_time or run.scheduled_time) + history if run.phase is Phase.SETTLED else None
+    ended = max(run.end_time or run.scheduled_time, run.scheduled_time)
+    expires = ended + history if run.phase is Phase.SETTLED else None
     item = to_attributes(
         {
             **run_key(run.id),

@@ -10,6 +10,7 @@
 | a slot that is held | `LIMIT#` and the scope | `SLOT#` and the run's id |
 | a catalogue record | `CAT#` and the kind | its key |
 | which key a record's id has | `ID#` and the kind | its id |
+| the next place of a pace | `PACE#` and the scope | `PACE` |
 | a memo | `MEMO#` and the key | `MEMO` |
 | a pool that had parked runs | `WAITS` | the pool |
 | the ledger's id and schema | `LEDGER` | `LEDGER` |
@@ -70,6 +71,8 @@ TABLE: Final[dict[str, Any]] = {
 }
 """The arguments of CreateTable, but for the name."""
 
+TIME_TO_LIVE: Final = {"AttributeName": EXPIRES, "Enabled": True}
+
 
 def create_table(client: Any, name: str) -> None:
     """Make the table, wait until it can be used, and let DynamoDB remove what has expired.
@@ -79,9 +82,13 @@ def create_table(client: Any, name: str) -> None:
     """
     client.create_table(TableName=name, **TABLE)
     client.get_waiter("table_exists").wait(TableName=name, WaiterConfig={"Delay": 1, "MaxAttempts": 120})
-    client.update_time_to_live(TableName=name, TimeToLiveSpecification={"AttributeName": EXPIRES, "Enabled": True})
+    client.update_time_to_live(TableName=name, TimeToLiveSpecification=TIME_TO_LIVE)
 
 
 def as_infra() -> dict[str, Any]:
     """Return what infrastructure code needs to make the same table."""
-    return {"schema_version": SCHEMA_VERSION, "table": TABLE, "time_to_live": {"attribute": EXPIRES}}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "table": TABLE,
+        "time_to_live": {"AttributeName": EXPIRES, "Enabled": True},
+    }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from push_pools.domain.errors import NotFound, ScopeFull, VersionConflict
+from push_pools.domain.runs import Phase
 from push_pools.ports import Limit, RecordT, RunFilter, RunPage
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from push_pools.domain.pools import CatalogueRecord
-    from push_pools.domain.runs import FlowRun, Phase
+    from push_pools.domain.runs import FlowRun
 
 
 class MemoryStore:
@@ -44,6 +45,13 @@ class MemoryStore:
         with self._lock:
             return self._runs.setdefault(run.id, run.evolve(version=1))
 
+    def put_runs(self, runs: Sequence[FlowRun]) -> Mapping[UUID, FlowRun]:
+        with self._lock:
+            known = {run.id: self._runs[run.id] for run in runs if run.id in self._runs}
+            for run in runs:
+                self.put_run(run)
+        return known
+
     def get_run(self, run_id: UUID) -> FlowRun:
         with self._lock:
             if run_id not in self._runs:
@@ -53,10 +61,10 @@ class MemoryStore:
     def save(self, before: FlowRun, after: FlowRun, *, counting: bool = False) -> FlowRun:
         written = after.evolve(version=before.version + 1)
         with self._lock:
-            stored = self._runs[before.id]
+            stored = self._runs.get(before.id)
             if stored == written:
                 return written  # The first answer was lost.
-            if stored.version != before.version:
+            if stored is None or stored.version != before.version:
                 raise VersionConflict(f"flow run {before.id} was changed meanwhile")
             taken = set(after.slots) - set(before.slots)
             for scope in () if counting else sorted(taken):
@@ -69,9 +77,15 @@ class MemoryStore:
             self._runs[before.id] = written
         return written
 
-    def due(self, now: datetime, *, limit: int = 1000, shard: int | None = None) -> Sequence[FlowRun]:
+    def due(
+        self, now: datetime, *, after: datetime | None = None, limit: int = 1000, shard: int | None = None
+    ) -> Sequence[FlowRun]:
         del shard
-        found = [run for run in self._all() if run.wake_at is not None and run.wake_at <= now]
+        found = [
+            run
+            for run in self._all()
+            if run.wake_at is not None and run.wake_at <= now and (after is None or run.wake_at > after)
+        ]
         return sorted(found, key=lambda run: run.wake_at or now)[:limit]
 
     def active(self, platform: str, *, shard: int | None = None) -> Sequence[FlowRun]:
@@ -121,6 +135,13 @@ class MemoryStore:
             found = [run for run in found if _newest(run) < (float(at), run_id)]
         page = tuple(found[:limit])
         return RunPage(page, "{!r}|{}".format(*_newest(page[-1])) if len(found) > limit else None)
+
+    def purge(self, before: datetime, *, limit: int) -> int:
+        with self._lock:
+            old = [run for run in self._runs.values() if _is_history(run, before)]
+            for run in sorted(old, key=_newest)[:limit]:
+                del self._runs[run.id]
+        return min(len(old), limit)
 
     def count_by_phase(self) -> Mapping[Phase, int]:
         return Counter(run.phase for run in self._all())
@@ -174,6 +195,11 @@ class MemoryStore:
     def list(self, kind: type[RecordT]) -> Sequence[RecordT]:
         with self._lock:
             return [r for _, r in sorted(self._catalogue.items()) if isinstance(r, kind)]
+
+
+def _is_history(run: FlowRun, before: datetime) -> bool:
+    ended = run.phase is Phase.SETTLED and run.end_time is not None and run.end_time < before
+    return ended and run.scheduled_time < before
 
 
 def _newest(run: FlowRun) -> tuple[float, str]:

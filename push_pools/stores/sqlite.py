@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from dataclasses import replace
@@ -45,6 +46,7 @@ class SqliteStore:
         self._kept: dict[tuple[str, str], CatalogueRecord] = {}
         self._kept_at = (-1, -1)
         self._catalogue_writes = 0
+        self._listed: dict[str, dict[str, CatalogueRecord]] = {}
         self._ledger_id = UUID(file.execute("SELECT value FROM meta WHERE name='ledger_id'")[0][0])
 
     @property
@@ -58,27 +60,16 @@ class SqliteStore:
 
     def put_run(self, run: FlowRun) -> FlowRun:
         fresh, version = run.evolve(version=1), self._file.known_version
-        rows = self._file.execute(
-            _INSERT,
-            (
-                str(fresh.id),
-                fresh.version,
-                fresh.phase,
-                fresh.state.type,
-                fresh.state.name,
-                str(fresh.deployment_id) if fresh.deployment_id else None,
-                fresh.work_pool,
-                fresh.platform,
-                fresh.scheduled_time.timestamp(),
-                _seconds(fresh.wake_at),
-                fresh.waits_at,
-                fresh.model_dump_json(),
-            ),
-        )
-        if not rows:
+        if not self._file.execute(_INSERT, _row(fresh)):
             return self.get_run(run.id)
         self._runs.keep(fresh, version)
         return fresh
+
+    def put_runs(self, runs: Sequence[FlowRun]) -> Mapping[UUID, FlowRun]:
+        rows = [_row(run.evolve(version=1)) for run in runs]
+        with self._file.transaction() as execute:
+            known = [run.id for run, row in zip(runs, rows, strict=True) if not execute(_INSERT, row).fetchall()]
+        return {run_id: self.get_run(run_id) for run_id in known}
 
     def get_run(self, run_id: UUID) -> FlowRun:
         """Return a run, from memory if this process wrote it last and no other has written anything since."""
@@ -129,9 +120,13 @@ class SqliteStore:
         if not rows or rows[0][0] != written.model_dump_json():
             raise VersionConflict(f"flow run {written.id} was changed meanwhile")
 
-    def due(self, now: datetime, *, limit: int = 1000, shard: int | None = None) -> Sequence[FlowRun]:
+    def due(
+        self, now: datetime, *, after: datetime | None = None, limit: int = 1000, shard: int | None = None
+    ) -> Sequence[FlowRun]:
         del shard  # One file is one shard.
-        return self._select("WHERE wake_at <= ? ORDER BY wake_at LIMIT ?", (now.timestamp(), limit))
+        low = after.timestamp() if after else -math.inf
+        tail = "WHERE wake_at <= ? AND wake_at > ? ORDER BY wake_at LIMIT ?"
+        return self._select(tail, (now.timestamp(), low, limit))
 
     def active(self, platform: str, *, shard: int | None = None) -> Sequence[FlowRun]:
         del shard
@@ -195,6 +190,19 @@ class SqliteStore:
         page = tuple(found[:limit])
         more = len(found) > limit
         return RunPage(page, f"{page[-1].scheduled_time.timestamp()!r}|{page[-1].id}" if more else None)
+
+    def purge(self, before: datetime, *, limit: int) -> int:
+        # The index of newest runs ends with the oldest, so that nothing is read while there is no history.
+        old = (
+            "SELECT id FROM runs WHERE scheduled_time < ?1 AND phase = 'settled' "
+            "AND CAST(strftime('%s', json_extract(body, '$.end_time')) AS REAL) < ?1 "
+            "ORDER BY scheduled_time, id LIMIT ?2"
+        )
+        sql = f"DELETE FROM runs WHERE id IN ({old}) RETURNING id"  # noqa: S608 - constant text
+        rows = self._file.execute(sql, (before.timestamp(), limit))
+        for (run_id,) in rows:
+            self._runs.drop(UUID(run_id))
+        return len(rows)
 
     def count_by_phase(self) -> Mapping[Phase, int]:
         rows = self._file.execute("SELECT phase, count(*) FROM runs GROUP BY phase")
@@ -276,8 +284,29 @@ class SqliteStore:
             raise VersionConflict(f"{kind} {name!r} was changed meanwhile")
 
     def list(self, kind: type[RecordT]) -> Sequence[RecordT]:
+        """Return the records of a kind; what is stored in the words that were listed before is not parsed anew."""
         rows = self._file.execute("SELECT body FROM catalogue WHERE kind=? ORDER BY name", (kind.__name__,))
-        return [kind.model_validate_json(row[0]) for row in rows]
+        kept = self._listed.get(kind.__name__, {})
+        found = {body: kept.get(body) or kind.model_validate_json(body) for (body,) in rows}
+        self._listed[kind.__name__] = found
+        return [record for record in found.values() if isinstance(record, kind)]
+
+
+def _row(run: FlowRun) -> tuple[Any, ...]:
+    return (
+        str(run.id),
+        run.version,
+        run.phase,
+        run.state.type,
+        run.state.name,
+        str(run.deployment_id) if run.deployment_id else None,
+        run.work_pool,
+        run.platform,
+        run.scheduled_time.timestamp(),
+        _seconds(run.wake_at),
+        run.waits_at,
+        run.model_dump_json(),
+    )
 
 
 class _KeptRuns:
@@ -290,6 +319,10 @@ class _KeptRuns:
     def get(self, run_id: UUID, version: int) -> FlowRun | None:
         kept = self._runs.get(run_id)
         return kept[0] if kept is not None and kept[1] == version else None
+
+    def drop(self, run_id: UUID) -> None:
+        with self._lock:
+            self._runs.pop(run_id, None)
 
     def keep(self, run: FlowRun, version: int) -> None:
         with self._lock:

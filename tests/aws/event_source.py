@@ -5,6 +5,7 @@ A message that is neither done nor reported comes back when its visibility ends,
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 from collections import Counter
@@ -108,9 +109,10 @@ class Mapping:
             )
         for message in messages:
             if message["MessageId"] in failed:
-                self._client.change_message_visibility(
-                    QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
-                )
+                with contextlib.suppress(self._client.exceptions.ReceiptHandleIsInvalid):  # It is visible again.
+                    self._client.change_message_visibility(
+                        QueueUrl=self._url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
+                    )
 
     def _record(self, message: Any) -> dict[str, Any]:
         attributes = {

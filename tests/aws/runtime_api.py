@@ -59,6 +59,13 @@ class Result:
         return [json.loads(line) for line in self.log if line.startswith("{")]
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: the client was killed."""
+
+
 class Environment:
     """One execution environment of a function. `handler` is `module.function`."""
 
@@ -75,8 +82,7 @@ class Environment:
         self._reader: threading.Thread | None = None
         self.starts = 0
         self.invocations = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._requests())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), self._requests())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 

@@ -155,18 +155,16 @@ def test_a_default_template_may_be_written_to_a_file(cli: Cli, tmp_path: Path) -
     assert "cannot be written" in cli.refused(*words, "--file", tmp_path / "none" / "t.json")
 
 
-def test_there_is_no_command_whose_effect_is_not_there_yet(cli: Cli) -> None:
-    cli.refused("work-pool", "preview", "x", code=2)
-    cli.refused("deployment", "schedule", "ls", code=2)
-
-
 def test_a_pool_is_limited_and_paused(pooled: Cli) -> None:
     assert "limit of 3" in pooled.ok("work-pool", "set-concurrency-limit", "local", "3").out
     assert "Paused" in pooled.ok("work-pool", "pause", "local", "--note", "month end").out
 
     (shown,) = pooled.read("work-pool", "ls")
     assert (shown["concurrency_limit"], shown["is_paused"], shown["pause_note"]) == (3, True, "month end")
-    assert "paused (month end)" in pooled.ok("work-pool", "ls").out
+    assert [word for word in ("PAUSED", "month end") if word in pooled.ok("work-pool", "ls").out] == [
+        "PAUSED",
+        "month end",
+    ]
 
     assert "no limit" in pooled.ok("work-pool", "clear-concurrency-limit", "local").out
     assert "Resumed" in pooled.ok("work-pool", "resume", "local").out
@@ -357,3 +355,16 @@ def test_whoever_sits_at_a_terminal_is_asked_before_something_is_deleted(pooled:
     assert len(pooled.read("work-pool", "ls")) == 1
     assert "Deleted" in delete("", "--yes")
     assert pooled.read("work-pool", "ls") == []
+
+
+def test_pools_show_whether_they_are_ready(deployed: Cli) -> None:
+    """NOT_READY until something ticks, READY while it does, and the reason in words."""
+    (pool,) = deployed.read("work-pool", "ls")
+    assert pool["status"] == "NOT_READY"
+    assert "never ticked" in pool["status_reason"]
+    deployed.ok("serve", "--until-idle", "--for", "30s")
+    shown = deployed.read("work-pool", "inspect", "local")
+    assert (shown["status"], shown["status_reason"]) == ("READY", "")
+    assert shown["last_tick"] is not None
+    assert shown["last_submit"] is None
+    assert "READY" in deployed.ok("work-pool", "ls").out

@@ -36,9 +36,10 @@ def commands(command: Any = ROOT, words: tuple[str, ...] = ()) -> Iterator[tuple
 
 ALL = dict(commands())
 EXPECTED = {
-    "work-pool create|ls|inspect|update|delete|types|get-default-base-job-template",
+    "work-pool create|ls|inspect|preview|update|delete|types|get-default-base-job-template",
     "work-pool pause|resume|set-concurrency-limit|clear-concurrency-limit",
-    "work-queue create|ls|inspect|delete|set-priority|pause|resume|set-concurrency-limit|clear-concurrency-limit",
+    "work-queue create|ls|inspect|preview|delete|set-priority",
+    "work-queue pause|resume|set-concurrency-limit|clear-concurrency-limit",
     "block create|ls|inspect|delete|type",
     "variable set|get|ls|unset",
     "deployment run|ls|inspect|preview|pause|resume|delete|set-job-variable",
@@ -51,6 +52,8 @@ EXPECTED = {
 def test_every_promised_command_is_there_and_no_other() -> None:
     expected: set[tuple[str, ...]] = {(name,) for name, entry in COMMANDS.items() if not entry.hidden}
     expected |= {("block", "type", "ls"), ("block", "type", "inspect")}
+    schedule = ("create", "ls", "preview", "pause", "resume", "delete")
+    expected |= {("deployment", "schedule"), *(("deployment", "schedule", verb) for verb in schedule)}
     for line in EXPECTED:
         noun, _, verbs = line.partition(" ")
         expected |= {(noun, verb) for verb in verbs.split("|")}

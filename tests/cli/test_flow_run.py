@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -14,10 +15,12 @@ import pytest
 from push_pools.bootstrap import embedded, open_embedded
 from push_pools.cli.flow_run import _state
 from push_pools.cli.watch import watch_run
+from push_pools.clocks import MovableClock
 from push_pools.domain.runs import Phase
 from push_pools.domain.states import State
 from push_pools.server.embedded import EmbeddedServer
 from push_pools.services.stop import cancel_run
+from push_pools.services.tick import tick
 from push_pools.settings import Settings
 from tests.cli.runner import Ran, run_cli
 
@@ -344,3 +347,17 @@ def test_the_output_of_a_run_is_json_lines_when_asked(ended: tuple[Cli, str, str
 
     assert json.loads(cli.ok("flow-run", "inspect", good, "-o", "json").out)["id"] == good
     assert run_cli("flow-run", "ls", home=cli.home).code == 0
+
+
+def test_late_runs_are_listed_and_not_made_by_listing(deployed: Cli) -> None:
+    """The tick gives the name; whoever reads writes nothing."""
+    run = put(deployed, "hello")
+    ahead = datetime.now(UTC) + timedelta(seconds=20)
+    assert [each["state_name"] for each in deployed.read("flow-run", "ls")] == ["Scheduled"]
+    with embedded(Settings(home=deployed.home), clock=MovableClock(ahead)) as home:
+        tick(home.app)
+    (late,) = deployed.read("flow-run", "ls", "--state", "Late")
+    assert (late["id"], late["state_type"]) == (run, "SCHEDULED")
+    assert "nobody has claimed it yet" in deployed.ok("flow-run", "why", run).out
+    deployed.ok("serve", "--until-idle", "--for", "30s")
+    assert deployed.read("flow-run", "inspect", run)["state_name"] == "Completed"

@@ -69,9 +69,9 @@ def test_a_table_in_a_pipe_is_plain_aligned_text(full: Cli) -> None:
     lines = full.ok("work-pool", "ls").out.splitlines()
 
     assert [line.split()[:3] for line in lines] == [
-        ["name", "type", "queues"],
-        ["local", "process", "2"],
-        ["longer-name", "process", "1"],
+        ["name", "type", "status"],
+        ["local", "process", "NOT_READY"],
+        ["longer-name", "process", "NOT_READY"],
     ]
     assert len({line.index("process") for line in lines[1:]} | {lines[0].index("type")}) == 1
     assert all(line == line.rstrip() for line in lines)

@@ -417,13 +417,13 @@ def test_the_platforms_word_on_the_stop_wins_over_times() -> None:
 def test_deadlines_give_a_verdict() -> None:
     """A job that does not start in time, or runs too long."""
     run = started()
-    assert t.overdue(run, at(30).now) is None
-    late = t.overdue(run, at(31).now)
+    assert t.overdue(run, at(30).now, TIMING) is None
+    late = t.overdue(run, at(31).now, TIMING)
     assert late is not None
     assert late.failure_class is FailureClass.START_TIMEOUT
     running = observed(run, 5, JobStatus.RUNNING)
-    assert t.overdue(running, at(104).now) is None
-    long = t.overdue(running, at(105).now)
+    assert t.overdue(running, at(104).now, TIMING) is None
+    long = t.overdue(running, at(105).now, TIMING)
     assert long is not None
     assert long.failure_class is FailureClass.TIMEOUT
     verdict = State.failed(long, at(105).now)
@@ -435,13 +435,13 @@ def test_no_time_limit_still_has_an_owner() -> None:
     """`timeout_seconds: 0` never stops the job, and the run is looked after all the same."""
     run = observed(started(POLICY.model_copy(update={"timeout_seconds": 0})), 5, JobStatus.RUNNING)
     assert run.wake_at is not None
-    assert t.overdue(run, at(10**7).now) is None
+    assert t.overdue(run, at(10**7).now, TIMING) is None
 
 
 def test_a_start_timeout_is_tried_again() -> None:
     """It is an infrastructure failure; a cancel is not."""
     run = started()
-    failure = t.overdue(run, at(40).now)
+    failure = t.overdue(run, at(40).now, TIMING)
     assert failure is not None
     run = sent(t.begin_stop(run, State.failed(failure, at(40).now), at(40)), 41)
     assert observed(run, 42, JobStatus.CANCELLED).state.name == "AwaitingRetry"
@@ -554,3 +554,63 @@ def test_backoff_doubles_to_ten_minutes() -> None:
     waits = [t.backoff(run.evolve(attempt=n)).total_seconds() for n in (1, 2, 3, 20)]
     assert waits[0] < waits[1] < waits[2] < waits[3] <= 600
     assert len({t.spread(a_run()) for _ in range(20)}) > 10
+
+
+# -- Late, and jobs that nobody sees
+
+
+@pytest.mark.parametrize(
+    ("phase", "name", "seconds", "shown"),
+    [
+        (Phase.PLANNED, "Scheduled", 15, "Scheduled"),
+        (Phase.PLANNED, "Scheduled", 16, "Late"),
+        (Phase.READY, "Scheduled", 16, "Late"),
+        (Phase.PLANNED, "Late", 60, "Late"),
+        (Phase.PLANNED, "AwaitingRetry", 60, "AwaitingRetry"),
+        (Phase.WAITING, "Scheduled", 60, "Scheduled"),
+        (Phase.CLAIMED, "Submitting", 60, "Submitting"),
+        (Phase.SETTLED, "Completed", 60, "Completed"),
+    ],
+)
+def test_a_due_run_without_a_claim_is_late(phase: Phase, name: str, seconds: float, shown: str) -> None:
+    """After 15 s, from Scheduled only; nothing but its state and journal changes."""
+    run = a_run(phase=phase, state=State.of(name, START, "why"))
+    late = t.late(run, at(seconds))
+    assert late.state.name == shown
+    if late is not run:
+        assert late.evolve(state=run.state, journal=run.journal) == run
+        assert late.state.message == "why"
+        assert t.claim(late, "me", at(seconds), TIMING).state.name == "Submitting"
+
+
+def test_a_job_that_is_not_seen_is_written_down_twice_at_most() -> None:
+    """When it begins, and when it is alarmed; being seen ends it, whatever is seen."""
+    run = started()
+    assert run.job is not None
+    first = t.unseen(run, "503", at(100), TIMING)
+    assert first.wake_at == run.wake_at
+    assert t.unseen(first, "503", at(100 + 1199), TIMING) is first
+    second = t.unseen(first, "503", at(100 + 1200), TIMING)
+    assert second.job is not None
+    assert second.job.unseen_alarm
+    assert t.unseen(second, "503", at(9999), TIMING) is second
+    over = observed(second, 200, JobStatus.SUCCEEDED)
+    assert t.unseen(over, "503", at(1), TIMING) is over
+    for status in (JobStatus.STARTING, JobStatus.RUNNING):
+        again = observed(second, 2000, status)
+        assert again.job is not None
+        assert (again.job.unseen_since, again.job.unseen_alarm) == (None, False)
+    running = observed(run, 5, JobStatus.RUNNING)
+    again = observed(t.unseen(running, "503", at(100), TIMING), 2000, JobStatus.RUNNING)
+    assert again.job is not None
+    assert again.job.unseen_since is None
+    assert observed(again, 2001, JobStatus.RUNNING) is again
+
+
+def test_a_start_deadline_waits_for_a_job_that_cannot_be_seen() -> None:
+    """It may have begun to run; a job that runs too long is stopped all the same."""
+    run = t.unseen(started(), "503", at(20), TIMING)
+    assert t.overdue(run, at(20 + 1199).now, TIMING) is None
+    assert t.overdue(run, at(20 + 1200).now, TIMING) is not None
+    running = t.unseen(observed(started(), 5, JobStatus.RUNNING), "503", at(20), TIMING)
+    assert t.overdue(running, at(105).now, TIMING) is not None

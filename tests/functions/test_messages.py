@@ -57,7 +57,7 @@ def run(
 
     batch = Batch(app, cast("Any", letters), cast("Any", context or Context()), handle)
     answer = batch.handle(sqs_event(*bodies, **event))
-    return [each["itemIdentifier"] for each in answer["batchItemFailures"]]
+    return [str(each["itemIdentifier"]) for each in answer["batchItemFailures"]]
 
 
 def test_one_that_fails_takes_no_other_with_it(app: App, letters: Letters) -> None:

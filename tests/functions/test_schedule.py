@@ -30,7 +30,7 @@ class Queue(SqsQueue):
         self.batches: list[list[str]] = []
         self.is_away = False
 
-    def send_many(self, messages: Sequence[tuple[str, float]]) -> None:
+    def send_all(self, messages: Sequence[tuple[str, float]]) -> None:
         if self.is_away:
             raise StoreUnavailable("SQS is away")
         self.batches.append([body for body, _ in messages])

@@ -14,6 +14,8 @@ from push_pools.queues.sqs import CollectedSends, SqsQueue, route_of
 from tests.aws.installation import Installation, install
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.aws.ministack import Ministack
 
 RUN = UUID(int=5)
@@ -101,7 +103,7 @@ def test_many_are_sent_in_tens(queue: SqsQueue, at: Installation) -> None:
     at.sqs.meta.events.register(
         "before-call.sqs.SendMessageBatch", lambda params, **_: calls.append(1), unique_id="count"
     )
-    queue.send_many([*sent, (Sweep(platform="ecs:push").to_json(), 0.0)])
+    queue.send_all([*sent, (Sweep(platform="ecs:push").to_json(), 0.0)])
     at.sqs.meta.events.unregister("before-call.sqs.SendMessageBatch", unique_id="count")
     assert bodies(at, "submit-ecs") == sorted(body for body, _ in sent)
     assert len(bodies(at, "poll-ecs")) == 1
@@ -125,7 +127,7 @@ def test_collected_messages_are_sent_by_a_flush_or_when_they_are_many(
 def test_delays_are_whole_seconds_of_at_most_900(asked: float, sent: int) -> None:
     client = Recorder()
     SqsQueue(client, "x-").send(EVENT, delay_seconds=asked)  # type: ignore[arg-type]
-    SqsQueue(client, "x-").send_many([(EVENT, asked)])  # type: ignore[arg-type]
+    SqsQueue(client, "x-").send_all([(EVENT, asked)])  # type: ignore[arg-type]
     assert client.delays == [sent, sent]
 
 
@@ -150,7 +152,7 @@ class Recorder:
 def test_a_part_of_a_batch_that_fails_is_told() -> None:
     client = Recorder([{"Id": "0", "Code": "InternalError", "Message": "try again"}])
     with pytest.raises(StoreUnavailable, match="1 of 1 messages were not sent: InternalError: try again"):
-        SqsQueue(client, "x-").send_many([(EVENT, 0.0)])  # type: ignore[arg-type]
+        SqsQueue(client, "x-").send_all([(EVENT, 0.0)])  # type: ignore[arg-type]
 
 
 def test_a_message_that_is_too_large_is_refused_before_it_is_sent(queue: SqsQueue, at: Installation) -> None:
@@ -169,9 +171,15 @@ def test_a_queue_that_is_not_there_is_named(at: Installation) -> None:
 def test_an_sqs_that_is_away_keeps_the_message(ministack: Ministack) -> None:
     away = ministack.client("sqs")
     away.meta.events.register("before-send.sqs", _break)
-    for send in (lambda q: q.send(EVENT), lambda q: q.send_many([(EVENT, 0.0)]), lambda q: q.dead_letters()):
+    queue = SqsQueue(away, "x-")
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: queue.send(EVENT),
+        lambda: queue.send_all([(EVENT, 0.0)]),
+        queue.dead_letters,
+    )
+    for call in calls:
         with pytest.raises(StoreUnavailable, match=r"(did not take|cannot be read|were not sent)"):
-            send(SqsQueue(away, "x-"))
+            call()
 
 
 def _break(request: Any, **_: Any) -> Any:

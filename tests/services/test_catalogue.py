@@ -23,6 +23,7 @@ from push_pools.domain.errors import (
 )
 from push_pools.domain.pools import WorkPool, WorkQueue
 from push_pools.domain.schedules import parse_schedule
+from push_pools.ports import RunFilter
 from push_pools.services import catalogue
 from push_pools.services.deploy import put_deployment
 from push_pools.services.records import KEEP, MAX_TRIES
@@ -334,14 +335,15 @@ def test_an_unknown_deployment_names_the_nearest(app: App, ref: str) -> None:
 
 def test_a_deployment_is_paused_with_a_note_and_resumed(app: App) -> None:
     a_pool(app)
-    a_deployment(app, schedules=[parse_schedule({"cron": "@hourly"})])
+    a_deployment(app, schedules=[parse_schedule({"cron": "* * * * *"})])
     sent(app)
     paused = catalogue.pause_deployment(app, "hourly", note="month end")
     assert (paused.is_paused, paused.pause_note) == (True, "month end")
     assert sent(app) == []
     resumed = catalogue.resume_deployment(app, "hourly")
     assert (resumed.is_paused, resumed.pause_note) == (False, "")
-    assert [json.loads(body) for body in sent(app)] == [{"version": 1, "type": "tick", "reason": "resume"}]
+    planned = app.store.runs(RunFilter(deployment_id=resumed.id)).runs
+    assert [run.scheduled_time > app.clock.now() for run in planned] == [True] * 5
 
 
 def test_nothing_is_planned_where_no_schedule_is_active(app: App) -> None:

@@ -199,10 +199,9 @@ def test_a_pool_may_be_there_already(app: App) -> None:
     assert catalogue.find_deployment(app, "a").work_pool == "shared"
 
 
-def test_planning_and_admitting_are_asked_for_once(app: App) -> None:
+def test_admitting_is_asked_for_once(app: App) -> None:
     deploy(app)
     kinds = [json.loads(body)["type"] for body in sent(app)]
-    assert kinds.count("tick") == 1
     assert kinds.count("admit") == 3
     deploy(app, TEXT.replace("concurrency_limit: 10", "concurrency_limit: 11"))
     assert [json.loads(body)["type"] for body in sent(app)] == ["admit"]
@@ -236,7 +235,7 @@ def test_pools_and_queues_are_paused_by_the_file(app: App) -> None:
     deploy(app, opened)
     assert not catalogue.get_work_pool(app, "p").is_paused
     assert not catalogue.get_work_queue(app, "p", "q").is_paused
-    assert [json.loads(body)["type"] for body in sent(app)] == ["admit", "admit"]
+    assert [json.loads(body)["type"] for body in sent(app)] == ["admit", "tick", "admit", "tick"]
     deploy(app, opened.replace("name: q", "name: q, priority: 7"))
     assert [json.loads(body)["type"] for body in sent(app)] == ["admit"]
 

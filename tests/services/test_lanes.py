@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -11,9 +10,9 @@ import pytest
 
 from push_pools.domain import lanes
 from push_pools.domain.errors import PlatformUnavailable, StoreUnavailable, VersionConflict
-from push_pools.domain.events import Admit, ScheduledRun, hint
+from push_pools.domain.events import Admit, Tick, hint
 from push_pools.domain.pools import WorkPool, WorkQueue
-from push_pools.domain.runs import FlowRun, Phase, RetryPolicy, ScheduleRef
+from push_pools.domain.runs import FlowRun, Phase, RetryPolicy
 from push_pools.domain.states import FailureClass
 from push_pools.services import admit as admission
 from push_pools.services import limits
@@ -27,9 +26,7 @@ from push_pools.services.catalogue import (
     update_work_queue,
 )
 from push_pools.services.explain import explain_run
-from push_pools.services.ledger import send_hint
 from push_pools.services.limits import current_limit, sync_limit
-from push_pools.services.schedule import new_run
 from push_pools.services.stop import cancel_run
 from push_pools.sqlite_file import SqliteFile
 from push_pools.stores.memory import MemoryStore
@@ -40,7 +37,6 @@ from tests.world import World
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from push_pools.domain.deployments import Deployment
     from push_pools.ports import Limit, Store
 
 POOL = "POOL#local"
@@ -76,20 +72,6 @@ def end(world: World, run: FlowRun, exit_code: int = 0) -> None:
     world.cloud.finish(job.key, exit_code)
     world.sweep()
     world.drain()
-
-
-def fire(world: World, policy: str, *, after: float = 0.0, deployment: Deployment | None = None) -> FlowRun:
-    """Put the run of a schedule with an overlap policy, and deliver its message."""
-    deployment = deployment or world.deployment
-    due = world.clock.now() + timedelta(seconds=after)
-    event = ScheduledRun(deployment=deployment.key, scheduled_time=due)
-    schedule = ScheduleRef(id=policy, overlap=policy)
-    pool = world.store.get(WorkPool, "local")
-    assert pool is not None
-    run = new_run(event, world.app, uuid4(), deployment, pool, "default", due, schedule=schedule)
-    stored = world.store.put_run(run)
-    send_hint(world.app, stored)
-    return stored
 
 
 # -- limits and order ----------------------------------------------------------
@@ -190,7 +172,8 @@ def test_many_free_slots_are_given_in_bites(world: World, monkeypatch: pytest.Mo
     deliveries = world.queue.receive(10, 90)
     for delivery in deliveries:
         world.queue.ack(delivery)
-    assert [delivery.body for delivery in deliveries] == [Admit(work_pool="local").to_json()]
+    asked = [delivery.body for delivery in deliveries]
+    assert asked == [Admit(work_pool="local").to_json(), Tick(reason="local resumed").to_json()]
     assert admit("local", world.app) == 3
     assert phases(world, *runs).count(Phase.READY) == 3
     world.drain()
@@ -714,17 +697,17 @@ def test_a_waiting_run_does_its_chores() -> None:
 
 
 def test_skip_skips_what_comes_due_meanwhile(world: World) -> None:
-    first = fire(world, "skip")
+    first = world.fire("skip")
     world.drain()
     world.advance(60)
-    second = fire(world, "skip")
+    second = world.fire("skip")
     world.drain()
     assert phases(world, first) == [Phase.STARTED]
     assert world.get(second).state.name == "Skipped"
     assert f"'{first.name}'" in world.get(second).state.message
     assert "is not finished" in world.get(second).state.message
     end(world, first)
-    third = fire(world, "skip")
+    third = world.fire("skip")
     world.drain()
     assert phases(world, third) == [Phase.STARTED]
 
@@ -732,7 +715,7 @@ def test_skip_skips_what_comes_due_meanwhile(world: World) -> None:
 @pytest.mark.parametrize("policy", ["skip", "buffer_one", "cancel_other"])
 def test_of_runs_due_in_one_second_one_starts(world: World, policy: str) -> None:
     """However they are delivered: overlap is a slot, not a look."""
-    runs = [fire(world, policy) for _ in range(3)]
+    runs = [world.fire(policy) for _ in range(3)]
     world.drain()
     assert phases(world, *runs).count(Phase.STARTED) <= 1
     world.settle()
@@ -743,11 +726,11 @@ def test_of_runs_due_in_one_second_one_starts(world: World, policy: str) -> None
 def test_overlap_holds_through_retries(world: World) -> None:
     """A run that waits for its next attempt is unfinished: the next is skipped."""
     stubborn = world.deploy("stubborn", retries=RetryPolicy(attempts=2, on=tuple(FailureClass), backoff_seconds=60))
-    first = fire(world, "skip", deployment=stubborn)
+    first = world.fire("skip", deployment=stubborn)
     world.drain()
     end(world, first, 3)
     assert world.get(first).slots == (lanes.overlap_scope(stubborn.id),)
-    second = fire(world, "skip", deployment=stubborn)
+    second = world.fire("skip", deployment=stubborn)
     world.drain()
     assert world.get(second).state.name == "Skipped"
     world.advance(61)
@@ -756,17 +739,17 @@ def test_overlap_holds_through_retries(world: World) -> None:
 
 
 def test_manual_runs_and_allow_neither_take_nor_see_it(world: World) -> None:
-    first, manual, allowed = fire(world, "skip"), world.trigger(), fire(world, "allow")
+    first, manual, allowed = world.fire("skip"), world.trigger(), world.fire("allow")
     world.drain()
     assert phases(world, first, manual, allowed) == [Phase.STARTED] * 3
     assert [world.get(run).slots for run in (manual, allowed)] == [(), ()]
 
 
 def test_buffer_one_lets_one_wait(world: World) -> None:
-    first = fire(world, "buffer_one")
+    first = world.fire("buffer_one")
     world.drain()
-    second = fire(world, "buffer_one", after=1)
-    third = fire(world, "buffer_one", after=2)
+    second = world.fire("buffer_one", after=1)
+    third = world.fire("buffer_one", after=2)
     world.advance(1)
     world.drain()
     world.advance(1)
@@ -780,9 +763,9 @@ def test_buffer_one_lets_one_wait(world: World) -> None:
 
 
 def test_cancel_other_stops_the_earlier_and_then_starts(world: World) -> None:
-    first = fire(world, "cancel_other")
+    first = world.fire("cancel_other")
     world.drain()
-    second = fire(world, "cancel_other", after=5)
+    second = world.fire("cancel_other", after=5)
     world.advance(5)
     world.drain()
     assert world.get(second).phase is not Phase.SETTLED
@@ -794,9 +777,9 @@ def test_cancel_other_stops_the_earlier_and_then_starts(world: World) -> None:
 
 def test_cancel_other_of_one_that_only_waits(world: World) -> None:
     pause_work_pool(world.app, "local")
-    first = fire(world, "cancel_other")
+    first = world.fire("cancel_other")
     world.drain()
-    second = fire(world, "cancel_other", after=5)
+    second = world.fire("cancel_other", after=5)
     world.advance(5)
     world.drain()
     assert world.get(first).state.name == "Cancelled"
@@ -805,10 +788,10 @@ def test_cancel_other_of_one_that_only_waits(world: World) -> None:
 
 def test_an_older_run_delivered_late_does_not_cancel_a_newer(world: World) -> None:
     """It is skipped itself."""
-    older = fire(world, "cancel_other")
+    older = world.fire("cancel_other")
     for delivery in world.queue.receive(10, 90):  # Its message comes late.
         world.queue.ack(delivery)
-    newer = fire(world, "cancel_other", after=5)
+    newer = world.fire("cancel_other", after=5)
     world.advance(5)
     world.drain()
     world.queue.send(hint("submit", older.id))
@@ -820,9 +803,9 @@ def test_an_older_run_delivered_late_does_not_cancel_a_newer(world: World) -> No
 
 def test_a_cancel_that_was_not_asked_is_asked_by_the_tick(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newcomer parked, and its handler died before it cancelled the other."""
-    first = fire(world, "cancel_other")
+    first = world.fire("cancel_other")
     world.drain()
-    second = fire(world, "cancel_other", after=5)
+    second = world.fire("cancel_other", after=5)
     world.advance(5)
     with monkeypatch.context() as patched:
         patched.setattr(admission, "cancel_run", _dies)
@@ -844,7 +827,7 @@ def test_a_paused_pool_grows_no_pile_of_scheduled_runs(world: World) -> None:
     pause_work_pool(world.app, "local")
     runs = []
     for _ in range(20):
-        runs.append(fire(world, "skip"))
+        runs.append(world.fire("skip"))
         world.advance(60)
         world.drain()
     assert phases(world, *runs).count(Phase.WAITING) == 1
@@ -854,9 +837,9 @@ def test_a_paused_pool_grows_no_pile_of_scheduled_runs(world: World) -> None:
 def test_others_that_come_and_go_for_ever_are_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The place is always taken, and nobody is found in it: the message comes back."""
     pause_work_pool(world.app, "local")
-    fire(world, "buffer_one")
+    world.fire("buffer_one")
     world.drain()
-    second = fire(world, "buffer_one")
+    second = world.fire("buffer_one")
     monkeypatch.setattr(admission, "_holder", lambda *_: None)
     with pytest.raises(StoreUnavailable, match="come and go"):
         admission.park_run(second, world.app)

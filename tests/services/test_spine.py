@@ -24,6 +24,8 @@ from push_pools.domain.records import Timing
 from push_pools.domain.runs import Chore, ChoreKind, FlowRun, JobHandle, Phase, RetryPolicy
 from push_pools.domain.states import FailureClass, JobStatus, Observation, StateType
 from push_pools.ports import Invocation
+from push_pools.services.admit import admit
+from push_pools.services.catalogue import update_work_pool
 from push_pools.services.explain import explain_run
 from push_pools.services.handle import handle_message
 from push_pools.services.ledger import change
@@ -427,6 +429,48 @@ def test_a_run_that_was_cancelled_while_it_was_rendered_is_not_started(world: Wo
     world.drain()
     assert world.get(run).state.name == "Cancelled"
     assert world.cloud.started == []
+
+
+def limit_before_the_intent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set the pool's limit to 1 between the decision to claim a run and the write of its intent."""
+    save = world.store.save
+    done: list[FlowRun] = []
+
+    def set_limit_and_save(before: FlowRun, after: FlowRun, **options: bool) -> FlowRun:
+        if after.phase is Phase.CALLING and not done:
+            done.append(after)
+            update_work_pool(world.app, "local", concurrency_limit=1)
+            admit("local", world.app)  # Whoever counts now does not see the run.
+        return save(before, after, **options)
+
+    monkeypatch.setattr(world.store, "save", set_limit_and_save)
+
+
+def test_a_limit_that_comes_before_the_intent_counts_the_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its claim was decided before there was a limit: it is active, and others wait."""
+    run, second = world.trigger(job_variables={"seconds": 500}), world.trigger()
+    limit_before_the_intent(world, monkeypatch)
+    world.drain()
+    assert world.store.slots("POOL#local") == (1, frozenset({run.id}))
+    assert (world.get(run).phase, world.get(second).phase) == (Phase.STARTED, Phase.WAITING)
+    world.settle()
+    assert {world.get(each).state.name for each in (run, second)} == {"Completed"}
+
+
+def test_an_open_call_is_counted_by_whoever_takes_it_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its claimer died between the intent and counting it."""
+    run = world.trigger(job_variables={"seconds": 500})
+    limit_before_the_intent(world, monkeypatch)
+
+    def die(*_: object) -> None:
+        raise SimulatedCrash
+
+    with monkeypatch.context() as patched:
+        patched.setattr("push_pools.services.submit.count_run", die)
+        world.deliver()
+    assert (world.get(run).phase, world.get(run).slots) == (Phase.CALLING, ())
+    world.pass_time(200)
+    assert (world.get(run).phase, world.get(run).slots) == (Phase.STARTED, ("POOL#local",))
 
 
 def test_a_filled_template_is_not_shared_between_runs(world: World) -> None:

@@ -21,13 +21,13 @@ from push_pools.domain.errors import (
     VersionConflict,
 )
 from push_pools.domain.pools import Variable, WorkPool
-from push_pools.domain.runs import JOURNAL_ENTRIES, FlowRun, Phase
+from push_pools.domain.runs import HISTORY, JOURNAL_ENTRIES, FlowRun, Phase
 from push_pools.domain.states import State
 from push_pools.ports import Limit, RunFilter
 from push_pools.stores.dynamodb import DynamoStore
-from push_pools.stores.dynamodb_calls import OPEN_TRIES, TRIES, Calls
+from push_pools.stores.dynamodb_calls import BATCH, OPEN_TRIES, TRIES, Calls
 from push_pools.stores.dynamodb_errors import Reason, Refused, TryAgain, explain
-from push_pools.stores.dynamodb_items import MAX_BODY_BYTES, SHORTENED, run_item, run_key
+from push_pools.stores.dynamodb_items import MAX_BODY_BYTES, SHORTENED, microseconds, run_item, run_key
 from push_pools.stores.dynamodb_table import EXPIRES, create_table
 from push_pools.testing.clocks import START
 from push_pools.testing.contracts.stores import a_run, set_limit
@@ -35,8 +35,6 @@ from push_pools.testing.dynamodb_model import DynamoModel, Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-HISTORY = timedelta(days=90)
 
 
 @dataclass
@@ -90,7 +88,7 @@ def test_an_unlimited_run_touches_only_its_own_item(ledger: Ledger) -> None:
         assert operation == "put_item"
         touched.add(request["Item"]["SK"]["S"])
 
-    ledger.model.fault = watch  # type: ignore[assignment]
+    ledger.model.fault = watch
     run = ledger.store.put_run(a_run())
     for phase in (Phase.CLAIMED, Phase.CALLING, Phase.STARTED, Phase.ENDED, Phase.SETTLED):
         run = ledger.store.save(run, run.evolve(phase=phase))
@@ -331,9 +329,25 @@ def test_waiters_that_move_on_while_they_are_read_hide_nobody(ledger: Ledger) ->
     assert [run.id for run in ledger.store.waiting("local", limit=3)] == [run.id for run in runs[1:]]
 
 
+def test_many_runs_are_put_by_requests_of_their_own(ledger: Ledger) -> None:
+    """In one thread or in several; one that cannot be put is said, and the others may be there."""
+    for threads in (1, 8):
+        store = DynamoStore(Calls(ledger.model, "ledger", pause=ledger.pauses.append), threads=threads)
+        runs = [a_run() for _ in range(20)]
+        ledger.model.calls.clear()
+        assert store.put_runs(runs[:10]) == {}
+        assert set(store.put_runs(runs)) == {run.id for run in runs[:10]}
+        assert ledger.model.calls == {"put_item": 30}
+        ledger.fail(*[Fault.THROTTLED] * 200)
+        with pytest.raises(StoreUnavailable):
+            store.put_runs([a_run() for _ in range(3)])
+        ledger.fail()
+
+
 def test_an_empty_range_of_places_is_no_request(ledger: Ledger) -> None:
     """Behind the last place of a queue there is nothing; DynamoDB would refuse such a range."""
     assert list(ledger.store.waiting("local", queue="a", after="b#1")) == []
+    assert list(ledger.store.due(START, after=START)) == []
     assert not ledger.model.calls
 
 
@@ -377,17 +391,22 @@ def test_lists_of_every_filter_join_without_gaps() -> None:
             )
         )
     runs.sort(key=lambda run: (run.scheduled_time, str(run.id)), reverse=True)
-    states = [frozenset(), frozenset({"COMPLETED"}), frozenset({"Late", "RUNNING"}), frozenset({"FAILED", "Scheduled"})]
+    filters: list[frozenset[str]] = [
+        frozenset(),
+        frozenset({"COMPLETED"}),
+        frozenset({"Late", "RUNNING"}),
+        frozenset({"FAILED", "Scheduled"}),
+    ]
     since = [None, START + timedelta(minutes=20)]
     prefixes = ["", str(runs[0].id)[:1], str(runs[0].id)[:2], str(runs[0].id)[:6]]
-    for state, deployment, pool, start, prefix in itertools.product(
-        [*states, frozenset({"Unheard"})], [None, deployments[0]], [None, "a"], since, prefixes
+    for states, deployment, pool, start, prefix in itertools.product(
+        [*filters, frozenset({"Unheard"})], [None, deployments[0]], [None, "a"], since, prefixes
     ):
-        where = RunFilter(state, deployment, pool, start, prefix)
+        where = RunFilter(states, deployment, pool, start, prefix)
         want = [
             run
             for run in runs
-            if (not state or run.state.type in state or run.state.name in state)
+            if (not states or run.state.type in states or run.state.name in states)
             and deployment in (None, run.deployment_id)
             and pool in (None, run.work_pool)
             and (start is None or run.scheduled_time >= start)
@@ -483,13 +502,17 @@ def test_what_does_not_fit_at_all_is_refused_in_a_sentence(ledger: Ledger) -> No
 
 
 def test_only_settled_history_expires(ledger: Ledger) -> None:
-    """90 days after its end; nothing that is not settled ever does."""
+    """90 days after its end, or after its scheduled time if that is later; nothing that is not settled ever does."""
     run = ledger.store.put_run(a_run())
     for phase in (Phase.CLAIMED, Phase.CALLING, Phase.STARTED, Phase.STOPPING, Phase.ENDED):
         run = ledger.store.save(run, run.evolve(phase=phase, end_time=START + timedelta(days=2)))
         assert EXPIRES not in ledger.item(run)
     run = ledger.store.save(run, run.evolve(phase=Phase.SETTLED))
     assert ledger.item(run)[EXPIRES] == {"N": str(int((START + timedelta(days=92)).timestamp()))}
+    skipped = ledger.store.put_run(
+        a_run(phase=Phase.SETTLED, scheduled_time=START + timedelta(days=5), end_time=START + timedelta(days=1))
+    )
+    assert ledger.item(skipped)[EXPIRES] == {"N": str(int((START + timedelta(days=95)).timestamp()))}
 
 
 # -- opening, and errors -------------------------------------------------------
@@ -503,6 +526,10 @@ def test_of_many_that_open_an_empty_table_one_mints_its_id(ledger: Ledger) -> No
     model.get_item = lambda **request: {}  # type: ignore[method-assign]
     assert DynamoStore(Calls(model, "new")).ledger_id == first.ledger_id
     assert ledger.another().ledger_id == ledger.store.ledger_id != first.ledger_id
+    assert DynamoStore(Calls(ledger.model, "ledger"), ledger_id=uuid4()).ledger_id == ledger.store.ledger_id
+    create_table(ledger.model, "named")
+    named = uuid4()
+    assert DynamoStore(Calls(ledger.model, "named"), ledger_id=named).ledger_id == named
 
 
 def test_a_newer_ledger_is_refused(ledger: Ledger) -> None:
@@ -625,3 +652,127 @@ def test_moments_are_kept_to_the_microsecond(ledger: Ledger) -> None:
     run = ledger.store.put_run(a_run(wake_at=at))
     assert ledger.store.due(at - timedelta(microseconds=1)) == []
     assert ledger.store.due(at) == [run]
+
+
+@dataclass(frozen=True)
+class EveryTenth:
+    """Ten a second, two of them saved up."""
+
+    interval: int = 100_000
+
+    def oldest(self, now: datetime) -> int:
+        return microseconds(now) - self.interval
+
+
+def test_places_are_taken_by_one_conditional_update(ledger: Ledger) -> None:
+    """The first one by two; one that is too far ahead is told by the refusal, without another read."""
+    rate = EveryTenth()
+
+    def ask(now: datetime, ahead: float = 0.0) -> float:
+        return (ledger.store.pace("s", rate, now, ahead_seconds=ahead) - START).total_seconds()
+
+    assert ask(START) == -0.1
+    assert ledger.model.calls == {"update_item": 2}
+    assert [ask(START), ask(START), ask(START, 0.1), ask(START, 0.1)] == [0.0, 0.1, 0.1, 0.2]
+    assert ledger.model.calls == {"update_item": 6}
+    assert ask(START + timedelta(seconds=5)) == 4.9
+
+
+def test_a_place_whose_answer_was_lost_is_given_to_nobody(ledger: Ledger) -> None:
+    """The repeated request takes the next one."""
+    rate = EveryTenth()
+    first = ledger.store.pace("s", rate, START, ahead_seconds=5)
+    ledger.fail(Fault.LOST)
+    assert ledger.store.pace("s", rate, START, ahead_seconds=5) == first + timedelta(seconds=0.2)
+
+
+def test_who_is_always_too_late_for_a_place_gives_up(ledger: Ledger) -> None:
+    """Somebody else begins the row each time."""
+
+    def refuse(**request: Any) -> Any:
+        raise refusal("ConditionalCheckFailedException")
+
+    ledger.model.update_item = refuse  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable, match="too many ask for the pace of s"):
+        ledger.store.pace("s", EveryTenth(), START)
+
+
+def test_a_run_that_is_put_parked_is_put_once(ledger: Ledger) -> None:
+    """The first write wins there too, with its waiter."""
+    run = a_run(phase=Phase.WAITING, waits_at="q#1")
+    first = ledger.store.put_run(run)
+    assert ledger.store.put_run(run.evolve(name="other")) == first
+    assert ledger.store.waiting("local") == [first]
+
+
+def test_an_id_that_a_record_has_no_more_finds_nothing(ledger: Ledger) -> None:
+    """What says where it is may be older than what is there."""
+    pool = ledger.store.put(a_pool())
+    other = ledger.store.put(pool.model_copy(update={"id": uuid4()}))
+    assert ledger.another().find(WorkPool, pool.id) is None
+    assert ledger.another().find(WorkPool, other.id) == other
+
+
+def test_everything_but_hints_is_read_as_it_is_now(ledger: Ledger) -> None:
+    """Who waits, what is free, what a record says: never an answer that may be older than a write that succeeded."""
+    store, hints = ledger.store, list[str]()
+    run = store.put_run(a_run(phase=Phase.WAITING, waits_at="q#1"))
+    pool = store.put(a_pool())
+
+    def watch(operation: str, request: Mapping[str, Any]) -> None:
+        tables = request.get("RequestItems", {"": request}).values()
+        if not all(each.get("ConsistentRead") for each in tables):
+            hints.append(request.get("IndexName") or str(request["ExpressionAttributeValues"]))
+
+    ledger.model.fault = watch
+    store.get_run(run.id)
+    store.waiting("local")
+    store.limit_of("POOL#local")
+    store.slots("POOL#local")
+    store.get(WorkPool, "local")
+    ledger.another().find(WorkPool, pool.id)
+    store.list(WorkPool)
+    store.recall("k")
+    store.runs(RunFilter(id_prefix=str(run.id)[:4]))
+    assert not hints
+    store.due(START)
+    store.active("fake")
+    store.waiting_pools()
+    assert set(hints) == {"wake", "active", "{':waits': {'S': 'WAITS'}}"}
+
+
+def test_a_repeated_transaction_is_the_same_request(ledger: Ledger) -> None:
+    """With the same token, by which DynamoDB knows it; another write has another."""
+    tokens = list[str]()
+    coming = [Fault.LOST, Fault.CONFLICT, None, None]
+
+    def watch(operation: str, request: Mapping[str, Any]) -> Fault | None:
+        if operation != "transact_write_items":
+            return None
+        tokens.append(request["ClientRequestToken"])
+        return coming.pop(0)
+
+    ledger.model.fault = watch
+    run = ledger.store.put_run(a_run())
+    run = ledger.store.save(run, run.evolve(slots=("POOL#local",)))
+    ledger.store.save(run, run.evolve(slots=()))
+    assert [tokens.index(token) for token in tokens] == [0, 0, 0, 3]
+
+
+def test_a_run_that_ends_while_lists_are_read_is_listed_once(ledger: Ledger) -> None:
+    """It is found among the open runs, and then among those that are done; here the second is read in another batch."""
+    newer = [ledger.store.put_run(a_run(scheduled_time=START + timedelta(hours=1))) for _ in range(BATCH - 1)]
+    run = ledger.store.put_run(a_run())
+    older = ledger.store.put_run(a_run(scheduled_time=START - timedelta(hours=1)))
+    ended = run.evolve(phase=Phase.SETTLED, state=State.of("Completed", START))
+    query = ledger.model.query
+
+    def and_it_ends(**request: Any) -> Any:
+        answer = query(**request)
+        if any(item["SK"]["S"] == str(run.id) for item in answer["Items"]) and run.version == 1:
+            ledger.another().save(run, ended)
+        return answer
+
+    ledger.model.query = and_it_ends  # type: ignore[method-assign]
+    listed = [each.id for each in ledger.store.runs(RunFilter()).runs]
+    assert listed[len(newer) :] == [run.id, older.id]

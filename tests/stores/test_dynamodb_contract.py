@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
 
+from push_pools.domain.errors import VersionConflict
+from push_pools.domain.runs import Phase
 from push_pools.stores.dynamodb import DynamoStore
 from push_pools.stores.dynamodb_calls import Calls
 from push_pools.stores.dynamodb_table import create_table
-from push_pools.testing.contracts.stores import StoreContract
+from push_pools.testing.clocks import START
+from push_pools.testing.contracts.stores import StoreContract, a_run
 from push_pools.testing.dynamodb_model import DynamoModel
 
 if TYPE_CHECKING:
@@ -27,7 +31,23 @@ def client(ministack: Ministack) -> Iterator[Any]:
     client.close()
 
 
-class TestDynamoStore(StoreContract):
+class ForgetsByItself(StoreContract):
+    """The promises, of a ledger that needs no purge."""
+
+    def test_old_settled_runs_are_purged_in_batches(self, store: Store) -> None:
+        """By DynamoDB, at the time that is written beside them; `test_only_settled_history_expires` reads it."""
+        run = store.put_run(a_run(phase=Phase.SETTLED, end_time=START, wake_at=None))
+        assert store.purge(START + timedelta(days=1000), limit=10) == 0
+        assert store.get_run(run.id) == run
+
+    def test_a_write_to_a_run_that_is_gone_is_a_conflict(self, store: Store) -> None:
+        """It was removed since it was read."""
+        run = a_run(version=1)
+        with pytest.raises(VersionConflict):
+            store.save(run, run.evolve(name="again"))
+
+
+class TestDynamoStore(ForgetsByItself):
     @pytest.fixture
     def store(self, client: Any) -> Iterator[Store]:
         name = f"ledger-{uuid4()}"
@@ -36,7 +56,7 @@ class TestDynamoStore(StoreContract):
         client.delete_table(TableName=name)
 
 
-class TestDynamoStoreOnTheModel(StoreContract):
+class TestDynamoStoreOnTheModel(ForgetsByItself):
     @pytest.fixture
     def store(self) -> Store:
         model = DynamoModel()

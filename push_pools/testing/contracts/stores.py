@@ -70,6 +70,16 @@ class StoreContract:
         assert first.version == 1
         assert again == first
 
+    def test_many_runs_are_put_at_once_and_the_known_ones_returned(self, store: Store) -> None:
+        """New ones are as after `put_run`; what was there stays, and is returned as it is stored."""
+        known = store.put_run(a_run(parameters={"n": 1}))
+        fresh = [a_run() for _ in range(3)]
+        found = store.put_runs([fresh[0], known.evolve(parameters={"n": 2}), *fresh[1:]])
+        assert found == {known.id: known}
+        assert [store.get_run(run.id).version for run in fresh] == [1, 1, 1]
+        assert set(store.put_runs(fresh)) == {run.id for run in fresh}
+        assert store.put_runs([]) == {}
+
     def test_of_many_puts_at_once_one_wins(self, store: Store) -> None:
         """Eight writers of one id all get the same run."""
         id_ = uuid4()
@@ -139,6 +149,7 @@ class StoreContract:
         due = store.due(START + timedelta(seconds=10))
         assert [run.id for run in due] == [early.id, late.id]
         assert [run.id for run in store.due(START + timedelta(seconds=10), limit=1)] == [early.id]
+        assert [run.id for run in store.due(START + timedelta(seconds=10), after=START)] == [late.id]
 
     def test_active_runs_are_those_with_a_job(self, store: Store) -> None:
         """Started and stopping runs of that platform; nothing else."""
@@ -325,6 +336,41 @@ class StoreContract:
         assert ids(RunFilter(since=START + timedelta(minutes=1))) == {two.id}
         assert ids(RunFilter(id_prefix=str(three.id)[:13])) == {three.id}
 
+    # -- history
+
+    def test_old_settled_runs_are_purged_in_batches(self, store: Store) -> None:
+        """Those scheduled first go first; what is not settled, ended lately, or is scheduled later stays."""
+        day = timedelta(days=1)
+
+        def ended(scheduled: timedelta, end: timedelta, phase: Phase = Phase.SETTLED) -> FlowRun:
+            return store.put_run(
+                a_run(scheduled_time=START + scheduled, end_time=START + end, phase=phase, wake_at=None)
+            )
+
+        old = [ended(n * day, n * day) for n in range(3)]
+        kept = [
+            ended(1 * day, 20 * day),
+            ended(30 * day, 1 * day),
+            ended(1 * day, 1 * day, Phase.ENDED),
+            store.put_run(a_run()),
+        ]
+        before = START + 10 * day
+        assert store.purge(START, limit=10) == 0
+        assert store.purge(before, limit=2) == 2
+        with pytest.raises(NotFound):
+            store.get_run(old[0].id)
+        assert store.get_run(old[2].id) == old[2]
+        assert store.purge(before, limit=2) == 1
+        assert store.purge(before, limit=2) == 0
+        assert {run.id for run in store.runs(RunFilter()).runs} == {run.id for run in kept}
+
+    def test_a_write_to_a_run_that_is_gone_is_a_conflict(self, store: Store) -> None:
+        """It was purged since it was read."""
+        run = store.put_run(a_run(phase=Phase.SETTLED, end_time=START, wake_at=None))
+        assert store.purge(START + timedelta(days=1), limit=1) == 1
+        with pytest.raises(VersionConflict):
+            store.save(run, run.evolve(name="again"))
+
     # -- memo and catalogue
 
     def test_the_first_memo_wins(self, store: Store) -> None:
@@ -391,6 +437,15 @@ class QueueContract:
         assert not queue.receive(10, 30)
         queue.ack(delivery)
         assert queue.depth() == 0
+
+    def test_many_messages_are_sent_at_once(self, queue: LocalQueue, clock: ManualClock) -> None:
+        """Each with its own delay."""
+        queue.send_all([("a", 0.0), ("b", 5.0), ("c", 0.0)])
+        assert sorted(delivery.body for delivery in queue.receive(10, 30)) == ["a", "c"]
+        clock.advance(5)
+        assert [delivery.body for delivery in queue.receive(10, 20)] == ["b"]
+        queue.send_all([])
+        assert queue.depth() == 3
 
     def test_a_delayed_message_waits(self, queue: LocalQueue, clock: ManualClock) -> None:
         """It becomes visible after its delay, and the queue says when."""
