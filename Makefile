@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help demo test lint types unit bench prove env clean format
+.PHONY: help demo test lint types unit bench prove env clean format smoke-aws
 
 help:            ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ bench: env       ## print the figures, as ratios and counts
 
 prove: env       ## the long proofs
 	@$(VENV)/python -m pytest -q -m prove -n 2 --timeout 3600 tests
+
+smoke-aws: env   ## a trial on a real AWS account; ARGS="--cluster … --subnets … --execution-role-arn …"
+	@$(VENV)/python scripts/smoke_aws.py $(ARGS)
 
 format: env      ## format the code
 	@$(VENV)/ruff format . && $(VENV)/ruff check --fix .

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel, JsonValue
 
+    from push_pools.domain.events import RunStateChanged
     from push_pools.domain.jobs import BaseJobConfiguration, BaseVariables
     from push_pools.domain.pace import Pace, Rate
     from push_pools.domain.runs import FlowRun, JobHandle, Phase
@@ -276,7 +277,11 @@ class Store(RunStore, Memo, Catalogue, Protocol):
 
 
 class Queue(Protocol):
-    """Where hints and events wait. Delivery is at least once, in no order."""
+    """Where hints and events wait. Delivery is at least once, in no order.
+
+    A hosting may have several queues behind this one. Which of them a message goes to follows from the message:
+    its type, and the pool type that it names.
+    """
 
     def send(self, body: str, *, delay_seconds: float = 0.0) -> None:
         """Put a message on the queue, to be delivered after a delay in real seconds.
@@ -316,7 +321,27 @@ class DeadLetter:
     died_at: datetime
 
 
-class LocalQueue(Queue, Protocol):
+class DeadLetters(Protocol):
+    """The messages that were given up."""
+
+    def dead_letters(self) -> Sequence[DeadLetter]:
+        """Return the dead letters, newest first.
+
+        Raises:
+            StoreUnavailable: They cannot be read now.
+        """
+        ...
+
+    def replay(self, id_: str) -> None:
+        """Put a dead letter back on the queue it came from.
+
+        Raises:
+            NotFound: There is no such dead letter.
+        """
+        ...
+
+
+class LocalQueue(Queue, DeadLetters, Protocol):
     """The embedded queue: visibility, redelivery and dead letters, as SQS has them."""
 
     def receive(self, limit: int, visibility_seconds: float) -> Sequence[Delivery]:
@@ -347,15 +372,15 @@ class LocalQueue(Queue, Protocol):
         """Return how many messages there are, visible or not."""
         ...
 
-    def dead_letters(self) -> Sequence[DeadLetter]:
-        """Return the dead letters, newest first."""
-        ...
 
-    def replay(self, id_: str) -> None:
-        """Put a dead letter back on the queue.
+class Bus(Protocol):
+    """Where state changes are published, for alerts and whatever follows from a run."""
+
+    def publish(self, event: RunStateChanged) -> None:
+        """Publish an event; it may be published twice.
 
         Raises:
-            NotFound: There is no such dead letter.
+            NotPublished: The bus did not take it, or it is not known that it did.
         """
         ...
 
@@ -511,6 +536,33 @@ class TellsOfEndings(Protocol):
         ...
 
 
+class ReportedJob(NamedTuple):
+    """Whose job an event of a platform is about."""
+
+    run_id: UUID
+    attempt: int
+
+
+@runtime_checkable
+class ReadsEvents(Protocol):
+    """A platform that sends an event when a job changes, such as ECS through EventBridge."""
+
+    def reported(self, detail: Mapping[str, JsonValue]) -> ReportedJob | None:
+        """Return whose job an event is about; `None` for one that is not about a job of a run. Pure."""
+        ...
+
+    def read_event(self, detail: Mapping[str, JsonValue], handle: JobHandle) -> tuple[JobHandle, Observation] | None:
+        """Return the handle, with its pid, and what the event says of the job; `None` if it is not in that place.
+
+        `handle` is that of the attempt, with or without a pid. Events come twice, late and out of order. Where
+        one does not say enough, the platform is asked.
+
+        Raises:
+            PlatformUnavailable: It could not be asked.
+        """
+        ...
+
+
 @runtime_checkable
 class HasPaces(Protocol):
     """A platform whose calls are limited by its cloud, so that the service keeps below the limit by itself."""
@@ -626,6 +678,17 @@ class App:
     timing: Timing = field(default_factory=Timing)
     environ: Mapping[str, str] = field(default_factory=dict)
     """The environment variables that templates may read; an allow-list."""
+    bus: Bus | None = None
+    """Where state changes are published; none by default."""
+    acting: frozenset[str] | None = None
+    """The pool types at whose platforms this process starts, stops and cleans up jobs; `None` means all.
+
+    Where it does not act it sends a hint, which leads to a process that does.
+    """
+
+    def acts_on(self, platform: str) -> bool:
+        """Whether this process acts on the platform of a pool type itself."""
+        return self.acting is None or platform in self.acting
 
     def moment(self) -> Moment:
         """Return one reading of both clocks."""

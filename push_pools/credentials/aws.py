@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     import boto3
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_ecs import ECSClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_kms import KMSClient
     from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sts import STSClient
 
 
@@ -142,6 +145,18 @@ class AwsCredentials(BaseModel):
 
     @overload
     def client(self, service: Literal["sts"], *, retries: bool, region: str | None = None) -> STSClient: ...
+
+    @overload
+    def client(self, service: Literal["sqs"], *, retries: bool, region: str | None = None) -> SQSClient: ...
+
+    @overload
+    def client(self, service: Literal["kms"], *, retries: bool, region: str | None = None) -> KMSClient: ...
+
+    @overload
+    def client(self, service: Literal["events"], *, retries: bool, region: str | None = None) -> EventBridgeClient: ...
+
+    @overload
+    def client(self, service: Literal["lambda"], *, retries: bool, region: str | None = None) -> Any: ...
 
     @overload
     def client(self, service: Literal["dynamodb"], *, retries: bool, region: str | None = None) -> DynamoDBClient: ...

@@ -12,6 +12,7 @@ PushPoolsError                     print the sentence, exit 1
 ├── NotAllowed                     the thing's state, or its owner, forbids it
 ├── PlatformMissing                the user installs an extra
 ├── HomeInUse                      the user stops the other server, or takes another home
+├── NotPublished                   try again later: the event could not be published now
 ├── LedgerError
 │   ├── StoreUnavailable           try again: the queue keeps the message
 │   ├── StoreCorrupt               restore from a copy
@@ -122,6 +123,10 @@ class HomeInUse(PushPoolsError):
         self.home, self.holder = home, holder
         who = f"process {holder}" if holder else "another process"
         super().__init__(f"{who} serves the home {home} already; stop it, or set PUSH_POOLS_HOME to another directory")
+
+
+class NotPublished(PushPoolsError):
+    """The bus did not take an event; its chore tries again."""
 
 
 # -- the ledger ----------------------------------------------------------------

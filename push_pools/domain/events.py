@@ -124,6 +124,8 @@ class Submit(Message):
     run_id: UUID
     attempt: int | None = None
     """The attempt that was meant; the ledger has the last word."""
+    platform: str | None = None
+    """The pool type of the run: whose handlers the message is for. Where one queue serves all, nobody asks."""
     reason: str | None = None
     """Why the message was sent, for the log."""
 
@@ -136,6 +138,8 @@ class Stop(Message):
     run_id: UUID
     attempt: int | None = None
     """The attempt that was meant; the ledger has the last word."""
+    platform: str | None = None
+    """The pool type of the run: whose handlers the message is for. Where one queue serves all, nobody asks."""
     reason: str | None = None
     """Why the message was sent, for the log."""
 
@@ -148,6 +152,8 @@ class Chores(Message):
     run_id: UUID
     attempt: int | None = None
     """The attempt that was meant; the ledger has the last word."""
+    platform: str | None = None
+    """The pool type of the run: whose handlers the message is for. Where one queue serves all, nobody asks."""
     reason: str | None = None
     """Why the message was sent, for the log."""
 
@@ -192,9 +198,10 @@ class Tick(Message):
     reason: str = "timer"
 
 
-def hint(type_: str, run_id: UUID) -> str:
+def hint(type_: str, run_id: UUID, platform: str | None = None) -> str:
     """Return a submit, stop or chores message as JSON; it needs no escaping, so it is put together by hand."""
-    return f'{{"version":1,"type":"{type_}","run_id":"{run_id}"}}'
+    where = f',"platform":"{platform}"' if platform else ""
+    return f'{{"version":1,"type":"{type_}","run_id":"{run_id}"{where}}}'
 
 
 # -- what is published ---------------------------------------------------------

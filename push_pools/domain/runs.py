@@ -209,12 +209,16 @@ class Chore(Record):
     handle: JobHandle | None = None
     since: datetime
     tries: int = 0
+    event: str | None = None
+    """What is to be published, as JSON."""
+    sequence: int | None = None
+    """The `sequence` of that event."""
 
     @property
     def name(self) -> str:
         """Identity among a run's chores."""
         if self.handle is None:
-            return str(self.kind)
+            return str(self.kind) if self.sequence is None else f"{self.kind}/{self.sequence}"
         return "/".join(filter(None, (self.kind, self.handle.key, self.handle.pid)))
 
 

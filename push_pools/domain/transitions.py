@@ -712,6 +712,14 @@ def hinted(run: FlowRun, now: datetime) -> FlowRun:
     return run.evolve(hints=run.hints + 1, wake_at=now + timedelta(minutes=minutes))
 
 
+def owing(run: FlowRun, chore: Chore, now: datetime) -> FlowRun:
+    """Return the run with one more chore, to be looked at now."""
+    wake_at = min(run.wake_at, now) if run.wake_at else now
+    return run.evolve(
+        chores=(*run.chores, chore), phase=Phase.ENDED if run.is_final else run.phase, wake_at=wake_at, hints=0
+    )
+
+
 def chore_done(run: FlowRun, name: str, moment: Moment) -> FlowRun:
     """Return the run without that chore; the last one settles it."""
     todo = tuple(chore for chore in run.chores if chore.name != name)

@@ -62,9 +62,11 @@ def submit_run(run_id: UUID, app: App, invocation: Invocation) -> None:
         StoreUnavailable: The ledger cannot be read or written; likewise.
     """
     run = app.store.get_run(run_id)
+    if not app.acts_on(run.platform):
+        return send_hint_at(app, run, app.clock.now())
     if run.chores:
         do_chores(run_id, app)
-    _submit(run, app, invocation)
+    return _submit(run, app, invocation)
 
 
 def submit_scheduled_run(event: ScheduledRun, app: App, invocation: Invocation, *, envelope_id: str) -> None:
@@ -78,7 +80,7 @@ def submit_scheduled_run(event: ScheduledRun, app: App, invocation: Invocation, 
         InvalidInput: As `run_of_event`, which also raises `NotFound` and `NotAllowed`.
     """
     run = run_of_event(event, app, envelope_id=envelope_id)
-    if run.due_at > app.clock.now():
+    if run.due_at > app.clock.now() or not app.acts_on(run.platform):
         return send_if_soon(put_run(run, event, app).run, app)
     try:
         if not is_limited(run, app):

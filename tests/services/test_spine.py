@@ -831,10 +831,10 @@ def test_a_chore_of_a_newer_release_is_kept(world: World) -> None:
     """It is put off, not taken for done."""
     run = world.trigger()
     world.pass_time(20)
-    chore = Chore(kind=ChoreKind.PUBLISH, not_before=world.clock.now(), since=world.clock.now())
+    chore = Chore(kind=ChoreKind.REPORT, not_before=world.clock.now(), since=world.clock.now())
     change(world.app, world.get(run), lambda r: r.evolve(chores=(chore,), phase=Phase.ENDED, wake_at=chore.not_before))
     world.queue.send(hint("chores", run.id))
     world.pass_time(5)
     (kept,) = world.get(run).chores
-    assert (kept.kind, kept.tries) == (ChoreKind.PUBLISH, 1)
+    assert (kept.kind, kept.tries) == (ChoreKind.REPORT, 1)
     assert "upgrade" in str(facts(world.get(run), "chore failed")[0]["why"])
