@@ -572,33 +572,6 @@ class HasPaces(Protocol):
         ...
 
 
-class ReportedJob(NamedTuple):
-    """Whose job an event of a platform is about."""
-
-    run_id: UUID
-    attempt: int
-
-
-@runtime_checkable
-class ReadsEvents(Protocol):
-    """A platform that sends an event when a job changes, such as ECS through EventBridge."""
-
-    def reported(self, detail: Mapping[str, JsonValue]) -> ReportedJob | None:
-        """Return whose job an event is about; `None` for one that is not about a job of a run. Pure."""
-        ...
-
-    def read_event(self, detail: Mapping[str, JsonValue], handle: JobHandle) -> tuple[JobHandle, Observation] | None:
-        """Return the handle, with its pid, and what the event says of the job; `None` if it is not in that place.
-
-        `handle` is that of the attempt, with or without a pid. Events come twice, late and out of order. Where
-        one does not say enough, the platform is asked.
-
-        Raises:
-            PlatformUnavailable: It could not be asked.
-        """
-        ...
-
-
 @runtime_checkable
 class PreparesAhead(Protocol):
     """A platform that starts a job faster when it is told before, such as local processes."""
