@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help demo test lint types unit bench prove env clean format smoke-aws
+.PHONY: help demo test lint types unit bench prove prove-mutants env clean format smoke-aws
 
 help:            ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -20,8 +20,15 @@ test:            ## install what the tests need and run all of them; prints the 
 bench: env       ## print the figures, as ratios and counts
 	@$(VENV)/python scripts/bench.py
 
-prove: env       ## the long proofs
+RUNS ?= 100000
+SEED ?= $(shell date +%s)
+
+prove: env       ## the long proofs; RUNS= and SEED= say how many runs are simulated, and from which story on
 	@$(VENV)/python -m pytest -q -m prove -n 2 --timeout 3600 tests
+	@$(VENV)/python -m tests.simulation --runs $(RUNS) --seed $(SEED)
+
+prove-mutants: env ## break the code in known ways, and see that the simulation notices each
+	@$(VENV)/python -m tests.simulation.mutants
 
 smoke-aws: env   ## a trial on a real AWS account; ARGS="--cluster … --subnets … --execution-role-arn …"
 	@$(VENV)/python scripts/smoke_aws.py $(ARGS)

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
     from push_pools.domain.records import Timing
 
+CLOCKS_DIFFER_SECONDS = 15.0
+"""By how much the clocks of two hosts may differ; the guarantee presumes it."""
 LATE_SECONDS = 15.0
 """A run that nobody has claimed this long after its due time is Late, as in Prefect; one claimed then says so."""
 
@@ -373,9 +375,9 @@ def observe(
     job = run.job
     if job is None or job.key != seen.key or run.is_final or job.pid is None:
         return run
-    if seen.status is JobStatus.UNKNOWN and _is_old(job, moment.now, timing):
+    if seen.status is JobStatus.UNKNOWN and _is_old(job, seen.observed_at, timing):
         return unseen(run, "the platform does not know the job", moment, timing)
-    if seen.status is JobStatus.GONE and not _surely_gone(job, moment.now, timing):
+    if seen.status is JobStatus.GONE and not _surely_gone(job, seen, timing):
         return run
     if seen.status.rank <= job.seen_rank:
         return _seen_again(run, seen, moment)
@@ -423,9 +425,16 @@ def run_deadline(run: FlowRun) -> datetime | None:
     return run.job.started_at + timedelta(seconds=seconds or 24 * 3600)
 
 
-def _surely_gone(job: Job, now: datetime, timing: Timing) -> bool:
-    # An event may come before the job is shown to those who ask, so a job that is only known by events is not seen.
-    return (job.seen_rank > 0 and job.seen_at is not None) or _is_old(job, now, timing)
+def _surely_gone(job: Job, seen: Observation, timing: Timing) -> bool:
+    """Whether a look that did not find the job proves that it is over.
+
+    What counts is when the platform was asked, not when the answer is applied: it may come late, and a platform shows
+    a new job late. The looks that are compared may be of two hosts, whose clocks differ.
+    """
+    # A job that only events have shown was not seen: they may come before it is shown to those who ask.
+    if job.seen_rank > 0 and job.seen_at is not None:
+        return seen.observed_at >= job.seen_at + timedelta(seconds=CLOCKS_DIFFER_SECONDS)
+    return _is_old(job, seen.observed_at, timing)
 
 
 def _is_old(job: Job, now: datetime, timing: Timing) -> bool:
@@ -619,7 +628,9 @@ def ask_cancel(
         return _stopping(run, verdict, moment)
     # "calling" with `refused` or nothing open still waits: only a look-up after closing proves "not started".
     if run.phase is Phase.CALLING:
-        return run.evolve(state=State.of("Cancelling", moment.now, verdict.message), wake_at=moment.now)
+        # Under a standing claim nobody else can act: a hint sent before its end would be spent for nothing.
+        wake_at = moment.at(max(run.claim.until, moment.real_now)) if run.claim else moment.now
+        return run.evolve(state=State.of("Cancelling", moment.now, verdict.message), wake_at=wake_at)
     return finish(run, verdict, moment, chores(run, moment.now))
 
 

@@ -105,6 +105,9 @@ def _wake(run: FlowRun, chore: Chore, app: App) -> None:
 
 def _cleanup(run: FlowRun, chore: Chore, app: App) -> None:
     assert chore.handle is not None
+    key = chore.handle.key
+    if any(each.kind is ChoreKind.WATCH and each.handle and each.handle.key == key for each in run.chores):
+        raise ChoreOpen("its job is not seen to be over yet")
     with asking(chore.handle.platform, app) as platform:
         platform.cleanup(chore.handle)
 

@@ -46,14 +46,19 @@ def stop_run(run_id: UUID, app: App) -> None:
         do_chores(run_id, app)
     if run.phase is Phase.STARTED and transitions.overdue(run, app.clock.now(), app.timing):
         run = observe_run(run, app)  # It may have started, or ended, since anybody looked.
-        if failure := transitions.overdue(run, app.clock.now(), app.timing):
-            verdict = State.failed(failure, app.clock.now())
-            run = change(app, run, lambda r: transitions.begin_stop(r, verdict, app.moment()))
+        run = change(app, run, lambda r: _stop_if_overdue(r, app))
     elif run.phase is Phase.STOPPING and run.job is not None and run.job.stop_sent_at is not None:
         run = observe_run(run, app)
     if run.phase is Phase.STOPPING:
         _stop(run, app)
     return None
+
+
+def _stop_if_overdue(run: FlowRun, app: App) -> FlowRun:
+    """Decide anew for every record that is read: it may be another attempt by now, with time left."""
+    moment = app.moment()
+    failure = transitions.overdue(run, moment.now, app.timing)
+    return run if failure is None else transitions.begin_stop(run, State.failed(failure, moment.now), moment)
 
 
 def _stop(run: FlowRun, app: App) -> None:
@@ -82,9 +87,9 @@ def _give_up(run: FlowRun, app: App) -> None:
     chores = chores_of(app)
 
     def decide(stored: FlowRun) -> FlowRun:
-        if stored.phase is not Phase.STOPPING:
-            return stored
         moment = app.moment()
+        if stored.phase is not Phase.STOPPING or not transitions.gives_up_stopping(stored, moment.now, app.timing):
+            return stored
         state = State.failed(failure, moment.now)
         return transitions.finish(
             stored, state, moment, (*chores(stored, moment.now), *watch_chore(stored, moment.now))

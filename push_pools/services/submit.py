@@ -107,6 +107,8 @@ def _submit(run: FlowRun, app: App, invocation: Invocation) -> None:
         pass  # Somebody has it, or it is done; `wake_at` guards the rest.
     except ClaimLost:
         log.info("claim_lost", extra={"flow_run_id": str(run.id)})
+        if not run.version:  # Perhaps nobody has put it: the event is all there is of it.
+            raise OutOfTime("the claim ran out before the run was put") from None
 
 
 class _Submission:
@@ -308,6 +310,7 @@ class _Submission:
             return self._wait_for_closing("cancelled while an earlier call may still land")
         if is_new:
             self._count_in()
+        self._require_time()
         try:
             submitted = self.platform.submit(job, handle.key)
         except PlatformUnavailable as error:
@@ -322,6 +325,15 @@ class _Submission:
             log.exception("submit_failed", extra={"flow_run_id": str(self.run.id), "job_key": handle.key})
             return self._unanswered(SubmissionUncertain(self.run.platform, f"{type(error).__name__}: {error}"))
         return self._record(handle.model_copy(update={"pid": submitted.pid}))
+
+    def _require_time(self) -> None:
+        """Refuse to call after the time that the intent gave: a process that stood still meanwhile calls no more.
+
+        Whoever looks for the job since then takes it that no call can land after `call_until` and the settling.
+        """
+        assert self.run.job is not None
+        if self.app.real_clock.now() >= self.run.job.call_until:
+            raise ClaimLost("the time in which the call was to be made is over")
 
     # -- outcomes
 

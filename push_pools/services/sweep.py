@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
@@ -39,9 +40,12 @@ def looks_now(run: FlowRun, now: datetime, every_seconds: float | None) -> bool:
     if run.wake_at is not None and run.wake_at <= now:
         return True  # Its deadline has passed.
     age = (now - run.job.submitted_at).total_seconds()
-    interval = min(age / AGE_SHARE, MAX_INTERVAL_SECONDS)
-    if interval <= every_seconds:
+    longest = min(age / AGE_SHARE, MAX_INTERVAL_SECONDS)
+    if longest < 2 * every_seconds:
         return True
+    # The interval doubles at certain ages and stays the same in between: one that grew with the age would keep pace
+    # with it, and some jobs would never be looked at.
+    interval = every_seconds * 2.0 ** math.floor(math.log2(longest / every_seconds))
     offset = int.from_bytes(hashlib.sha256(run.id.bytes).digest()[:4]) / 2**32 * interval
     return int((age + offset) / interval) != int((age + offset - every_seconds) / interval)
 

@@ -80,6 +80,7 @@ def seen(run: FlowRun, status: JobStatus, **more: object) -> Observation:
 
 
 def observed(run: FlowRun, seconds: float, status: JobStatus, **more: object) -> FlowRun:
+    more.setdefault("observed_at", at(seconds).now)
     return t.observe(run, seen(run, status, **more), at(seconds), TIMING, explain, no_chores)
 
 
@@ -353,7 +354,16 @@ def test_gone_counts_only_when_seen_or_old() -> None:
     assert observed(run, 10, JobStatus.GONE) is run
     assert observed(run, 400, JobStatus.GONE).attempt == 2
     running = observed(run, 2, JobStatus.RUNNING)
-    assert observed(running, 10, JobStatus.GONE).attempt == 2
+    assert observed(running, 30, JobStatus.GONE).attempt == 2
+
+
+def test_a_look_that_found_nothing_counts_from_when_it_was_made() -> None:
+    """Its answer may be applied much later, when another look, made after it, has seen the job."""
+    run = started()
+    early = Observation(key=run.job_key, status=JobStatus.GONE, observed_at=START + timedelta(seconds=1))
+    assert t.observe(run, early, at(1000), TIMING, explain, no_chores) is run
+    running = observed(run, 20, JobStatus.RUNNING)
+    assert t.observe(running, early, at(1000), TIMING, explain, no_chores) is running
 
 
 def test_a_failed_job_fails_and_an_infrastructure_failure_is_tried_again() -> None:
@@ -481,10 +491,19 @@ def test_cancel_is_final_at_once_without_a_call() -> None:
         t.ask_cancel(t.finish(a_run(), State.of("Completed", START), at(1)), "ann", "", at(2), no_chores)
 
 
+def test_a_cancel_under_a_standing_claim_is_looked_after_when_the_claim_ends() -> None:
+    """Until then nobody else can claim the run, and a hint would be spent for nothing."""
+    run = calling()
+    assert run.claim is not None
+    cancelled = t.ask_cancel(run, "ann", "", at(5), no_chores)
+    assert cancelled.wake_at == run.claim.until
+    assert t.ask_cancel(run, "ann", "", at(500), no_chores).wake_at == at(500).now
+
+
 def test_cancel_with_an_open_call_only_flags() -> None:
     """The run is taken over, looked for, and stopped or concluded."""
     run = t.ask_cancel(calling(), "ann", "", at(1), no_chores)
-    assert (run.phase, run.state.name, run.wake_at) == (Phase.CALLING, "Cancelling", at(1).now)
+    assert (run.phase, run.state.name) == (Phase.CALLING, "Cancelling")
     assert t.ask_cancel(run, "bob", "", at(2), no_chores) is run
     taken = t.claim(run, "other", at(91), TIMING)
     assert taken.state.name == "Cancelling"

@@ -258,7 +258,7 @@ def test_an_unforeseen_fault_of_a_handler_ends_in_the_dead_letters(
     server: EmbeddedServer, home: Embedded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After five tries, with its name; the server goes on."""
-    monkeypatch.setattr("push_pools.server.embedded.BACK_SECONDS", 0.01)
+    monkeypatch.setattr("push_pools.server.decisions.BACK_SECONDS", 0.01)
 
     def fault(body: str, *rest: Any) -> None:
         if "sweep" in body:

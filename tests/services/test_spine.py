@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -31,7 +33,7 @@ from push_pools.services.handle import handle_message
 from push_pools.services.ledger import change
 from push_pools.services.poll import job_over
 from push_pools.services.runs import find_run, is_idle, read_logs, retry_run, run_deployment
-from push_pools.services.stop import cancel_run
+from push_pools.services.stop import cancel_run, stop_run
 from push_pools.services.submit import submit_run
 from push_pools.services.sweep import looks_now, sweep
 from push_pools.testing.fake_platform import SimulatedCrash
@@ -684,8 +686,23 @@ def test_old_jobs_are_looked_at_less_often(world: World) -> None:
     young = [looks_now(run, start + timedelta(seconds=n), 5) for n in range(0, 250, 5)]
     old = [looks_now(run, start + timedelta(hours=12, seconds=n), 5) for n in range(0, 3600, 5)]
     assert all(young)
-    assert 10 <= sum(old) <= 14
+    assert 10 <= sum(old) <= 24
     assert looks_now(run, start + timedelta(days=2), 5)
+
+
+@pytest.mark.parametrize("every", [5.0, 20.0])
+def test_no_job_is_left_out_by_the_spreading_of_looks(world: World, every: float) -> None:
+    """Whatever its id and age, a job is looked at within two of its intervals: a sixtieth of its age, at most 5 min."""
+    start = world.clock.now()
+    for _ in range(30):
+        run = world.trigger()
+        world.drain()
+        run = world.get(run).evolve(wake_at=start + timedelta(days=1))
+        unseen = 0.0
+        for n in range(1, int(6 * 3600 / every)):
+            age = n * every
+            unseen = 0.0 if looks_now(run, start + timedelta(seconds=age), every) else unseen + every
+            assert unseen <= 2 * min(age / 60, 300) + every, (run.id, age)
 
 
 def test_cleanup_waits_until_no_call_can_land() -> None:
@@ -775,6 +792,94 @@ def test_every_phase_tells_what_it_waits_for(world: World) -> None:
     assert any("the job's start" in text for text in told)
     assert any("the job's end" in text for text in told)
     assert "nothing" in told
+
+
+def test_a_process_that_stood_still_after_its_intent_makes_no_call() -> None:
+    """Another took over, the job ran and was cleaned up, and its name is free again: a call would start a second."""
+    world = World({"needs_cleanup": True})
+    run = world.trigger()
+    store, stood_still = world.store, False
+
+    class StandsStill:
+        """The ledger as the frozen process sees it."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def save(self, before: FlowRun, after: FlowRun) -> FlowRun:
+            nonlocal stood_still
+            saved = store.save(before, after)
+            if saved.phase is Phase.CALLING and not stood_still:
+                stood_still = True
+                world.pass_time(1800)
+            return saved
+
+    deadline = world.real_clock.now() + timedelta(seconds=60)
+    frozen = replace(world.app, store=cast(Any, StandsStill()))
+    submit_run(run.id, frozen, Invocation("frozen", deadline))
+    assert stood_still
+    assert world.get(run).state.name == "Completed"
+    assert world.started(run) == 1
+
+
+def test_an_event_whose_handler_stood_still_before_the_run_was_put_comes_back() -> None:
+    """The claim is over before it was written; were the message acknowledged, nothing would be left of the event."""
+    world = World()
+    world.queue.send(EVENT)
+    world.cloud.delays["prepare"] = 65
+    world.deliver()
+    assert not world.runs()
+    world.cloud.delays.clear()
+    world.settle()
+    assert [run.state.name for run in world.runs()] == ["Completed"]
+    assert len(world.cloud.started) == 1
+
+
+def test_a_deadline_of_one_attempt_does_not_stop_the_next() -> None:
+    """Whoever found the first attempt overdue, and stood still, decides anew when the run has moved on."""
+    world = World()
+    retries = RetryPolicy(attempts=2, on=(FailureClass.KILLED,), backoff_seconds=1)
+    world.deploy("hasty", retries=retries, timeout_seconds=60)
+    run = world.trigger("report/hasty", job_variables={"seconds": 10**6})
+    world.pass_time(10)
+    world.advance(60)
+    store, stood_still = world.store, False
+
+    class StandsStill:
+        """The ledger as the frozen process sees it."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(store, name)
+
+        def save(self, before: FlowRun, after: FlowRun) -> FlowRun:
+            nonlocal stood_still
+            if not stood_still:
+                stood_still = True
+                world.cloud.kill(world.cloud.started[0].key)
+                world.sweep()
+                world.advance(5)
+                world.drain()
+            return store.save(before, after)
+
+    stop_run(run.id, replace(world.app, store=cast(Any, StandsStill())))
+    assert stood_still
+    assert (world.get(run).attempt, world.get(run).phase) == (2, Phase.STARTED)
+
+
+def test_a_job_whose_stop_was_not_confirmed_is_cleaned_up_only_when_it_is_over() -> None:
+    """The run is given up as lost while its job still runs; what belongs to the job stays until the watch is done."""
+    world = World({"needs_cleanup": True})
+    run = world.trigger(job_variables={"seconds": 10**6})
+    world.pass_time(5)
+    world.cloud.fail("stop", *[PlatformUnavailable("fake", "503")] * 1000)
+    cancel_run(run.id, world.app, by="ann")
+    world.pass_time(4000, step=30)
+    assert world.get(run).state.name == "Crashed"
+    assert {chore.kind for chore in world.get(run).chores} == {"cleanup", "watch"}
+    assert len(world.cloud.jobs) == 1
+    world.cloud.faults.clear()
+    world.settle(8 * 3600)
+    assert not world.cloud.jobs
 
 
 def test_chores_of_an_attempt_do_not_delay_the_next() -> None:

@@ -1,0 +1,375 @@
+"""The check of the check: known bugs, each a small patch, and whether the stories notice them.
+
+`python -m tests.simulation.mutants` applies each to a copy of the package, tells stories until one breaks the
+guarantee, and prints the table. `python -m tests.simulation.mutants NAME` does so for one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PACKAGE = ROOT / "push_pools"
+MOST_STORIES = 4000
+FIRST_SEED = 1
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug: where it is, what it replaces by what, and which rule that breaks."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    rule: str
+
+    def applied_to(self, text: str) -> str:
+        """Return the source with the bug in it.
+
+        Raises:
+            ValueError: What it replaces is not there exactly once.
+        """
+        if text.count(self.old) != 1:
+            raise ValueError(f"mutant {self.name!r} fits {text.count(self.old)} places of {self.file}; make it fit one")
+        return text.replace(self.old, self.new)
+
+
+MUTANTS = (
+    Mutant(
+        "drop the intent write",
+        "services/submit.py",
+        "self._write(lambda r, m: transitions.intend(r, self.fence, handle, request, policy, m, self.app.timing))",
+        "self.run = transitions.intend("
+        "self.run, self.fence, handle, request, policy, self.app.moment(), self.app.timing)",
+        "The intent is written before every call.",
+    ),
+    Mutant(
+        "a token reused across launches",
+        "domain/transitions.py",
+        'handle = run.job.handle.model_copy(update={"key": job_key(run.id, run.attempt, launch)})',
+        "handle = run.job.handle",
+        "A refusal uses the token up: the next launch has another.",
+    ),
+    Mutant(
+        "a new launch before the refused one is settled",
+        "services/submit.py",
+        "        self._write(lambda r, m: transitions.bind_refusal(r, self.fence, why, m, self.app.timing))\n",
+        "        self._write(lambda r, m: transitions.bind_refusal(r, self.fence, why, m, self.app.timing).evolve("
+        "claim=self.run.claim))\n        return self._next_launch()\n",
+        "A new launch only after a proven nothing-was-started.",
+    ),
+    Mutant(
+        "swallow a conflict",
+        "services/ledger.py",
+        "            run = app.store.get_run(run.id)\n",
+        "            return after\n",
+        "A conflict means: read and decide again.",
+    ),
+    Mutant(
+        "forget the fence",
+        "domain/transitions.py",
+        "    return run.claim is not None and run.claim.fence == fence and run.phase.is_submitting",
+        "    return run.phase.is_submitting",
+        "Decisions on the submit side need the fence.",
+    ),
+    Mutant(
+        "conclude before settling",
+        "domain/transitions.py",
+        "    return real_now > job.call_until + timing.settle",
+        "    return real_now > job.open_since if job.open_since else True",
+        "A conclusion waits until no call can land.",
+    ),
+    Mutant(
+        "conclude a rejection while another call is open",
+        "services/submit.py",
+        "        if transitions.only_mine(self.run.job, self.fence):\n            return self._end(state)\n",
+        "        return self._end(state)\n",
+        "A refusal is definite for one call, not for the key.",
+    ),
+    Mutant(
+        "return with a call in flight",
+        "services/submit.py",
+        "        if self.app.real_clock.now() >= self.run.job.call_until:\n",
+        "        if False:\n",
+        "No call is made after its time: a process that stood still calls no more.",
+    ),
+    Mutant(
+        "ask for a forgotten token again",
+        "services/submit.py",
+        "        if self.platform.forgets_keys and age > timing.replay_seconds:",
+        "        if False:",
+        "ECS is asked again only while it remembers the token.",
+    ),
+    Mutant(
+        "clean up at once",
+        "services/chores.py",
+        "not_before=max(closed, now), since=now",
+        "not_before=now, since=now",
+        "What a job left is removed when no call can land.",
+    ),
+    Mutant(
+        "forget the clean-up",
+        "services/chores.py",
+        "if job is not None and app.platforms(run.platform).needs_cleanup:",
+        "if job is not None and job.pid is None and app.platforms(run.platform).needs_cleanup:",
+        "The chores are in the same write as the end.",
+    ),
+    Mutant(
+        "record the pid only while Submitting",
+        "domain/transitions.py",
+        "    job = run.job\n    if handle.key in run.over:\n        return run\n",
+        "    job = run.job\n    if handle.key in run.over or run.cancel is not None or not run.phase.is_submitting:\n"
+        "        return run\n",
+        "The pid is a fact: recorded whatever the fence or state.",
+    ),
+    Mutant(
+        "apply a lower-ranked observation",
+        "domain/transitions.py",
+        "    if seen.status.rank <= job.seen_rank:\n        return run\n",
+        "",
+        "Lower or equal ranks are ignored.",
+    ),
+    Mutant(
+        "reopen a final state",
+        "domain/transitions.py",
+        "    if run.is_final:\n        raise NotAllowed(",
+        "    if run.is_final:\n"
+        "        run = run.evolve(phase=Phase.STARTED if run.job and run.job.pid else Phase.PLANNED)\n"
+        "    if False:\n        raise NotAllowed(",
+        "A final state is final.",
+    ),
+    Mutant(
+        "retry on lost",
+        "domain/failure_rows.py",
+        "        FailureClass.KILLED,\n        FailureClass.CAPACITY,",
+        "        FailureClass.KILLED,\n        FailureClass.LOST,\n        FailureClass.CAPACITY,",
+        "`lost` is tried again only if it is named.",
+    ),
+    Mutant(
+        "retry while the job may run",
+        "services/stop.py",
+        "        return transitions.finish(\n            stored, state, moment, (*chores(stored, moment.now), "
+        "*watch_chore(stored, moment.now))\n        )\n",
+        "        policy = stored.policy\n"
+        "        if policy is not None and stored.attempt < policy.retries.attempts:\n"
+        "            return transitions.retry(stored, state, moment.now, moment, chores(stored, moment.now))\n"
+        "        return transitions.finish(\n            stored, state, moment, (*chores(stored, moment.now), "
+        "*watch_chore(stored, moment.now))\n        )\n",
+        "The next attempt starts only after the last is proven over.",
+    ),
+    Mutant(
+        "send no message after put",
+        "services/schedule.py",
+        "    if not run.is_final and run.due_at <= soon:\n        send_hint(app, run)\n",
+        "    del soon\n",
+        "Whoever makes a run planned sends its message.",
+    ),
+    Mutant(
+        "send no message after a refusal",
+        "services/submit.py",
+        'extra={"flow_run_id": str(self.run.id), "reason": error.reason})\n        send_hint(self.app, self.run)\n',
+        'extra={"flow_run_id": str(self.run.id), "reason": error.reason})\n',
+        "Whoever makes a run ready sends its message.",
+    ),
+    Mutant(
+        "acknowledge before writing",
+        "server/decisions.py",
+        "    try:\n        handle_message(delivery.body,",
+        "    queue.ack(delivery)\n    try:\n        handle_message(delivery.body,",
+        "A message is acknowledged when the ledger holds its outcome.",
+    ),
+    Mutant(
+        "a claim that cannot be taken over",
+        "domain/transitions.py",
+        "    standing = run.claim is not None and run.claim.until > moment.real_now\n",
+        "    standing = run.claim is not None\n",
+        "An expired claim is taken over.",
+    ),
+    Mutant(
+        "a claim that anybody takes over",
+        "domain/transitions.py",
+        "    if run.claim is not None and standing:\n",
+        "    if run.claim is not None and standing and run.claim.owner == owner:\n",
+        "Of two claims one stands.",
+    ),
+    Mutant(
+        "stop without a verdict",
+        "domain/transitions.py",
+        "    return run.evolve(phase=Phase.STOPPING, verdict=verdict, job=job,",
+        "    return run.evolve(phase=Phase.STOPPING, verdict=None, job=job,",
+        "Stopping is a phase with a recorded verdict.",
+    ),
+    Mutant(
+        "a verdict over a job's own end",
+        "domain/transitions.py",
+        "    if seen.stopped is not None:\n        return seen.stopped\n",
+        "    if seen.stopped is not None:\n        return True\n",
+        "A job that ended by itself before the stop was sent keeps its outcome.",
+    ),
+    Mutant(
+        "stop once and never again",
+        "domain/transitions.py",
+        "    after = run.evolve(job=job, wake_at=moment.now + timedelta(seconds=timing.stop_again_seconds), hints=0)",
+        "    after = run.evolve(job=job, wake_at=moment.now + timedelta(hours=24), hints=0)",
+        "Stops repeat every minute.",
+    ),
+    Mutant(
+        "a deadline on the wrong clock",
+        "domain/transitions.py",
+        '        wake_at=moment.at(until),\n        hints=0,\n    ).noted(moment.now, "taken over"',
+        '        wake_at=until,\n        hints=0,\n    ).noted(moment.now, "taken over"',
+        "Claims are on the real clock, `wake_at` on the movable one.",
+    ),
+    Mutant(
+        "no deadline for an attempt without a job",
+        "services/submit.py",
+        "        if deadline is None or now < deadline:\n            return None\n",
+        "        if deadline is None or now < deadline or deadline < now:\n            return None\n",
+        "An attempt without a job ends at its submit deadline.",
+    ),
+    Mutant(
+        "a tick that only counts",
+        "services/tick.py",
+        "            send_hint_at(app, run, now)\n",
+        "",
+        "The tick sends a hint for every `wake_at` overdue.",
+    ),
+    Mutant(
+        "believe a look that found nothing",
+        "domain/transitions.py",
+        "    return job.submitted_at is not None and seen.observed_at - job.submitted_at >= grace\n",
+        "    return job.submitted_at is not None and seen.observed_at - job.submitted_at < 2 * grace or True\n",
+        "Unknown right after the call is no proof.",
+    ),
+    Mutant(
+        "a stale look that found nothing",
+        "domain/transitions.py",
+        "        return seen.observed_at >= job.seen_at + timedelta(seconds=CLOCKS_DIFFER_SECONDS)\n",
+        "        return True\n",
+        "A look counts from when it was made.",
+    ),
+    Mutant(
+        "a stop for whichever attempt is there",
+        "services/stop.py",
+        "    return run if failure is None else transitions.begin_stop(",
+        "    failure = failure or transitions.overdue(run, moment.now + app.timing.claim * 100)\n"
+        "    return run if failure is None else transitions.begin_stop(",
+        "Deadlines are per attempt.",
+    ),
+    Mutant(
+        "remove what a running job needs",
+        "services/chores.py",
+        '        raise ChoreOpen("its job is not seen to be over yet")\n',
+        "        pass\n",
+        "What a job left is removed only when it is over.",
+    ),
+    Mutant(
+        "looks that keep pace with the age",
+        "services/sweep.py",
+        "    interval = every_seconds * 2.0 ** math.floor(math.log2(longest / every_seconds))\n",
+        "    interval = longest + 0.0 * math.pi\n",
+        "Every job is looked at within a sixtieth of its age, at most five minutes.",
+    ),
+    Mutant(
+        "an event put again is put anew",
+        "stores/memory.py",
+        "            return self._runs.setdefault(run.id, run.evolve(version=1))",
+        "            self._runs[run.id] = run.evolve(version=1)\n            return self._runs[run.id]",
+        "First write wins.",
+    ),
+    Mutant(
+        "a run for every envelope",
+        "services/schedule.py",
+        "    id_ = run_id(deployment.id if deployment else pool.id, identity_)",
+        '    id_ = run_id(deployment.id if deployment else pool.id, f"{identity_}/{app.clock.now()}")',
+        "The same event is one run.",
+    ),
+    Mutant(
+        "log a secret",
+        "services/blocks.py",
+        "    _opened.put(key, opened, now)\n",
+        '    _opened.put(key, opened, now)\n    __import__("logging").getLogger("push_pools").info(\n'
+        '        "block_opened", extra={"data": _map_encrypted(block.data, lambda f, s: json.loads('
+        "app.vault.decrypt(s, _context(block.id, f))))}\n    )\n",
+        "Secrets are never logged.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether, and how soon, a bug was noticed."""
+
+    mutant: Mutant
+    check: str | None
+    stories: int
+    runs: int
+    seconds: float
+
+
+def catch(mutant: Mutant, most_stories: int = MOST_STORIES) -> Verdict:
+    """Tell stories over a copy of the package with the bug in it, until one breaks the guarantee."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        shutil.copytree(PACKAGE, copy / "push_pools", ignore=shutil.ignore_patterns("__pycache__"))
+        (copy / "tests").symlink_to(ROOT / "tests")
+        target = copy / "push_pools" / mutant.file
+        target.write_text(mutant.applied_to(target.read_text()))
+        command = [sys.executable, "-m", "tests.simulation.mutants", "--tell", str(most_stories)]
+        environ = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(command, cwd=copy, env=environ, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"mutant {mutant.name!r} cannot be told: {done.stderr[-2000:]}")
+    told = json.loads(done.stdout.splitlines()[-1])
+    return Verdict(mutant, told["check"], told["stories"], told["runs"], time.monotonic() - started)
+
+
+def tell_until_broken(most_stories: int) -> dict[str, object]:
+    """Tell stories from the first seed on, and return which sentence was broken, and after how many."""
+    from tests.simulation.world import tell
+
+    runs = 0
+    for number in range(most_stories):
+        outcome = tell(FIRST_SEED + number)
+        runs += outcome.runs
+        if outcome.violation is not None:
+            return {"check": outcome.violation.check, "stories": number + 1, "runs": runs}
+    return {"check": None, "stories": most_stories, "runs": runs}
+
+
+def main(arguments: list[str]) -> int:
+    """Print the table; return how many bugs nobody noticed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutants")
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--tell", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--workers", type=int, default=2)
+    options = parser.parse_args(arguments)
+    if options.tell:
+        print(json.dumps(tell_until_broken(options.tell)))
+        return 0
+    chosen = [mutant for mutant in MUTANTS if not options.names or mutant.name in options.names]
+    missed = 0
+    print("| bug | caught by | stories | runs |\n| --- | --- | --- | --- |", flush=True)
+    with ThreadPoolExecutor(options.workers) as pool:
+        for verdict in pool.map(catch, chosen):
+            missed += verdict.check is None
+            caught = verdict.check or "**nobody**"
+            print(f"| {verdict.mutant.name} | {caught} | {verdict.stories} | {verdict.runs} |", flush=True)
+    print(f"{len(chosen)} bugs, {len(chosen) - missed} caught, {missed} not")
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
