@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from push_pools.credentials.aws import AwsCredentials
-from push_pools.domain.errors import JobRejected, PlatformError, PlatformUnavailable, PushPoolsError
+from push_pools.domain.errors import (
+    JobRejected,
+    PlatformError,
+    PlatformUnavailable,
+    PushPoolsError,
+    StoreUnavailable,
+)
 from push_pools.platforms.ecs_errors import TYPE
 
 if TYPE_CHECKING:
@@ -30,6 +36,8 @@ class Clients:
             opened = self._open(block_id)
         except PlatformError:
             raise
+        except StoreUnavailable as error:
+            raise PlatformUnavailable(TYPE, str(error), codes=["LedgerUnavailable"]) from error
         except PushPoolsError as error:
             raise PlatformUnavailable(TYPE, str(error), codes=["NoCredentials"]) from error
         if opened is None:

@@ -11,6 +11,7 @@ from push_pools.domain.runs import Phase, job_key
 from push_pools.domain.states import StateType
 from tests.simulation.clouds import FAMILIES
 from tests.simulation.engine import START, Engine
+from tests.simulation.lanes import SKIPPED, LaneChecks
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -40,6 +41,11 @@ SENTENCES: Final = {
     "no secret": "No secret is in the ledger, the journal, the logs, the messages or the requests.",
     "nothing unforeseen": "No handler fails in an unforeseen way.",
     "removed when over": "What a job left is removed only when it is over.",
+    "no admission at the limit": "No admission while a scope is at its limit.",
+    "slots are what runs hold": "n equals the number of slot items, and those are what runs hold.",
+    "in order": "No run is admitted by a decision begun after a better one that fits was parked.",
+    "no admission while paused": "A paused pool admits nobody.",
+    "no overlap": "Runs of a schedule with a policy other than allow do not overlap.",
     "one run per event": "The same event is one run, however often it comes.",
     "the key names the launch": "The job key of a call is that of its run, attempt and launch, and of no other.",
     "ranks only rise": "Observations are ranked; lower or equal ranks are ignored.",
@@ -84,6 +90,9 @@ class Checks:
         self.sweep_seconds = sweep_seconds
         self.runs: dict[UUID, FlowRun] = {}
         self.watches: dict[UUID, Watch] = {}
+        self.lanes = LaneChecks(self, store)
+        self.call_until: dict[str, datetime] = {}
+        """Until when a call under a key may be sent, as its last intent says (real clock)."""
         self.outages = self.down_until = 0.0
         self.is_calm = self.finds_fail = False
         self.ways: set[tuple[Phase, Phase]] = set()
@@ -139,6 +148,7 @@ class Checks:
             why = f"attempt {others[0].attempt} still runs when {job.attempt} starts"
             self._violate("one attempt at a time", why, job.run_id)
         run = self.runs.get(job.run_id)
+        self.lanes.job_started(run)
         if run is not None and run.is_final:
             self._violate("nothing starts for a final run", f"a job starts after {run.state.name}", job.run_id)
 
@@ -147,11 +157,13 @@ class Checks:
 
     # -- writes
 
-    def written(self, before: FlowRun | None, after: FlowRun) -> None:
+    def written(self, before: FlowRun | None, after: FlowRun, *, counting: bool = False) -> None:
         """Every write of a run comes by here, at the moment it is made."""
         if before is None and after.id in self.runs:
             return  # It was put before.
         self.runs[after.id] = after
+        if after.job is not None:
+            self.call_until[after.job.key] = after.job.call_until
         if before is not None and before.is_final:
             self._stays_final(before, after)
         elif after.is_final:
@@ -163,6 +175,7 @@ class Checks:
         far = (after.scheduled_time - after.created_at).total_seconds() > self.timing.look_ahead_seconds
         if self.is_calm and not far and before and after.hints > before.hints and after.phase.is_submitting:
             self._violate("prompt", f"the tick had to send a hint for a run that is {after.phase}", after.id)
+        self.lanes.written(before, after, counting=counting)
         self._check_job(before, after)
         if before is not None:
             self.ways.add((before.phase, after.phase))
@@ -175,8 +188,7 @@ class Checks:
             return
         old = self.watches.get(after.id)
         deadline, why = self._deadline(after)
-        if before is None:
-            deadline = max(deadline, self.engine.now)  # Put late: nobody could act before.
+        deadline = max(deadline, self.engine.now)  # Put, admitted, found late: nobody could act on it before.
         since = self.engine.now
         watch = Watch(deadline, why, since=since)
         if old is not None and old.deadline == deadline and old.why == why:
@@ -204,6 +216,8 @@ class Checks:
             case Phase.PLANNED:
                 latest = now + 600.0 if run.attempt > 1 else float("inf")
                 return self._by(run, min(self._s(run.due_at), latest), "its due time")
+            case Phase.WAITING:
+                return float("inf"), "what it waits for"
             case Phase.READY:
                 return self._by(run, min(self._s(run.due_at), now + 65.0), "the end of its back-off")
             case Phase.CLAIMED:
@@ -280,6 +294,8 @@ class Checks:
     ) -> None:
         if type_ is StateType.CANCELLED and after.cancel is not None:
             return
+        if after.state.name == SKIPPED and after.schedule is not None and after.state.message:
+            return
         answers = self.cloud.answers.get((after.id, before.attempt if before else 1), [])
         classes = {"lost", "platform", *(c for answer in answers for c in _ANSWERS[answer])}
         if type_ is StateType.CRASHED and class_ in classes:
@@ -350,8 +366,13 @@ class Checks:
 
     # -- from time to time
 
+    def unsettled(self) -> list[FlowRun]:
+        """Return the runs with which something is left to do."""
+        return [self.runs[id_] for id_ in self.watches]
+
     def look_around(self) -> None:
         """Nothing is in limbo, and the end of a job does not go unnoticed."""
+        self.lanes.look_around()
         now = self.engine.now
         for run_id, watch in self.watches.items():
             if now <= max(watch.deadline, self.down_until) + SLACK_SECONDS + watch.allowed + CLOCKS_SECONDS:
@@ -361,7 +382,7 @@ class Checks:
             self.limbo += 1
             why = f"{run.phase} ({run.state.name}), {late:.0f} s after {watch.why}; {watch.allowed:.0f} s were allowed"
             self._violate("chores end" if run.is_final else "no limbo", why, run_id)
-        for run in self.runs.values():
+        for run in self.unsettled():
             if run.phase.is_submitting:
                 self._is_given_up(run)
             if run.phase is Phase.STARTED and run.job is not None:

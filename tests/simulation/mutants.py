@@ -121,8 +121,8 @@ MUTANTS = (
     Mutant(
         "forget the clean-up",
         "services/chores.py",
-        "if job is not None and app.platforms(run.platform).needs_cleanup:",
-        "if job is not None and job.pid is None and app.platforms(run.platform).needs_cleanup:",
+        "if job is not None and _needs_cleanup(run.platform, app):",
+        "if job is not None and job.pid is None and _needs_cleanup(run.platform, app):",
         "The chores are in the same write as the end.",
     ),
     Mutant(
@@ -136,8 +136,8 @@ MUTANTS = (
     Mutant(
         "apply a lower-ranked observation",
         "domain/transitions.py",
-        "    if seen.status.rank <= job.seen_rank:\n        return run\n",
-        "",
+        "    if seen.status.rank <= job.seen_rank:\n",
+        "    if seen.status.rank == job.seen_rank:\n",
         "Lower or equal ranks are ignored.",
     ),
     Mutant(
@@ -248,8 +248,8 @@ MUTANTS = (
     Mutant(
         "believe a look that found nothing",
         "domain/transitions.py",
-        "    return job.submitted_at is not None and seen.observed_at - job.submitted_at >= grace\n",
-        "    return job.submitted_at is not None and seen.observed_at - job.submitted_at < 2 * grace or True\n",
+        "    return _is_old(job, seen.observed_at, timing)\n",
+        "    return True\n",
         "Unknown right after the call is no proof.",
     ),
     Mutant(
@@ -304,6 +304,84 @@ MUTANTS = (
         "app.vault.decrypt(s, _context(block.id, f))))}\n    )\n",
         "Secrets are never logged.",
     ),
+    Mutant(
+        "count instead of slots",
+        "stores/memory.py",
+        "                if self.limit_of(scope).is_full:\n",
+        "                if False:\n",
+        "A slot is taken in the write that is refused when there is none.",
+    ),
+    Mutant(
+        "park after trying",
+        "services/admit.py",
+        "    admit(run.work_pool, app)\n    return run\n",
+        "    return run\n",
+        "Park first, then admit: a slot freed meanwhile is not left idle.",
+    ),
+    Mutant(
+        "wake the head only",
+        "services/admit.py",
+        "for scope in missing if not lanes.is_overlap(scope)):\n            return\n",
+        "for scope in missing if not lanes.is_overlap(scope)):\n            self.given = MOST_GIVEN\n            return\n",
+        "Who does not fit is passed over: the next may.",
+    ),
+    Mutant(
+        "let the last in line go first",
+        "services/admit.py",
+        "        for priority in sorted(by_priority):\n",
+        "        for priority in sorted(by_priority, reverse=True):\n",
+        "Waiters are served by priority, due time and id.",
+    ),
+    Mutant(
+        "decide overlap by reading",
+        "domain/lanes.py",
+        "    if (scope := overlap_of(run)) is not None:\n        needed.append(scope)\n",
+        "",
+        "Overlap is a slot, taken by a conditional write.",
+    ),
+    Mutant(
+        "take a conflict for no slot",
+        "services/ledger.py",
+        "        except VersionConflict:\n            run = app.store.get_run(run.id)\n",
+        '        except VersionConflict:\n            if run.phase == "waiting":\n'
+        "                return run\n            run = app.store.get_run(run.id)\n",
+        "A conflict means read and decide again; only a full scope means no slot.",
+    ),
+    Mutant(
+        "slots kept through a retry",
+        "domain/transitions.py",
+        '        slots=tuple(s for s in run.slots if s.endswith("#OVERLAP")),\n',
+        "        slots=run.slots,\n",
+        "Slots end with the attempt.",
+    ),
+    Mutant(
+        "slots released from today's configuration",
+        "stores/memory.py",
+        "            for scope in set(before.slots) - set(after.slots):\n",
+        "            for scope in {s for s in {*before.slots} - {*after.slots} if self.limit_of(s).slots is not None}:\n",
+        "Slots are released from the run's own record.",
+    ),
+    Mutant(
+        "admit into a paused pool",
+        "services/admit.py",
+        "        if pool.is_paused:\n            return False\n        return pool.concurrency_limit",
+        "        return pool.concurrency_limit",
+        "A paused pool admits nobody.",
+    ),
+    Mutant(
+        "an event that nobody has put is acknowledged",
+        "services/submit.py",
+        "        if not run.version:  # Perhaps nobody has put it: the event is all there is of it.\n",
+        "        if False:\n",
+        "A message is acknowledged when the ledger holds its outcome.",
+    ),
+    Mutant(
+        "treat a null exit code as 0",
+        "platforms/ecs_observe.py",
+        "    return JobStatus.SUCCEEDED if exit_code == 0 and not others else JobStatus.FAILED",
+        "    return JobStatus.SUCCEEDED if not exit_code and not others else JobStatus.FAILED",
+        "A null exit code is never success.",
+    ),
 )
 
 
@@ -333,7 +411,17 @@ def catch(mutant: Mutant, most_stories: int = MOST_STORIES) -> Verdict:
     if done.returncode:
         raise RuntimeError(f"mutant {mutant.name!r} cannot be told: {done.stderr[-2000:]}")
     told = json.loads(done.stdout.splitlines()[-1])
+    if told["check"] is not None:
+        _require_sound(FIRST_SEED + told["stories"] - 1)
     return Verdict(mutant, told["check"], told["stories"], told["runs"], time.monotonic() - started)
+
+
+def _require_sound(seed: int) -> None:
+    """See that the story that caught a bug breaks nothing without it."""
+    command = [sys.executable, "-c", f"from tests.simulation.world import tell; print(tell({seed}).violation)"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    if done.stdout.strip() != "None":
+        raise RuntimeError(f"story {seed} is broken without any bug: {done.stdout.strip()}")
 
 
 def tell_until_broken(most_stories: int) -> dict[str, object]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from push_pools.domain.errors import StoreUnavailable
+from push_pools.domain.pools import WorkPool
 from push_pools.ports import DeadLetter, Delivery
 
 if TYPE_CHECKING:
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     from push_pools.domain.runs import FlowRun
     from push_pools.ports import DeadLetter, Delivery, LocalQueue, Platform, Store
     from tests.simulation.chance import Countdown
+    from tests.simulation.checks import Checks
     from tests.simulation.engine import Engine
 
 LATE_SECONDS = (1.0, 10.0, 45.0, 200.0, 1200.0, 4000.0)
 WRITES = frozenset({"put_run", "save", "put", "delete", "put_limit", "purge"})
 VISIBLE = frozenset({"ledger_id", "close", "recall", "remember", "forget"})
 """What is no place: the memo is asked by an adapter under a lock of its process, where nobody else can go on."""
+CATALOGUE = frozenset({"put", "delete", "put_limit"})
 ASKS = frozenset({"prepare", "find", "observe", "stop", "cleanup", "logs"})
 """The calls of a platform that leave the process, but for `submit`."""
 
@@ -33,9 +36,9 @@ class PlacedStore:
         engine: Engine,
         store: Store,
         faults: Countdown,
-        written: Callable[[FlowRun | None, FlowRun], None],
+        checks: Checks,
     ) -> None:
-        self._engine, self._store, self._faults, self._written = engine, store, faults, written
+        self._engine, self._store, self._faults, self._checks = engine, store, faults, checks
 
     def __getattr__(self, method: str) -> Any:
         attribute = getattr(self._store, method)
@@ -49,7 +52,13 @@ class PlacedStore:
             fails = engine.current is not None and faults.hit()
             if fails and not (writes and engine.chance.below(2)):
                 fail(engine, "store unavailable", method)
+            if method == "get" and args[0] is WorkPool:
+                self._checks.lanes.reads_pool()
+            if method == "waiting" and not options.get("after") and "queue" not in options:
+                self._checks.lanes.reads_waiters()
             result = attribute(*args, **options)
+            if method in CATALOGUE:
+                self._checks.lanes.changed_at = engine.now
             if fails:
                 fail(engine, "store answer lost", method)
             engine.place(where)
@@ -66,7 +75,7 @@ class PlacedStore:
             fail(engine, "store unavailable", "put_run")
         stored = self._store.put_run(run)
         if stored.version == 1:
-            self._written(None, stored)
+            self._checks.written(None, stored)
         if fails:
             fail(engine, "store answer lost", "put_run")
         engine.place("store.put_run")
@@ -79,7 +88,7 @@ class PlacedStore:
         if fails and not engine.chance.below(2):
             fail(engine, "store unavailable", "save")
         saved = self._store.save(before, after, counting=counting)
-        self._written(before, saved)
+        self._checks.written(before, saved, counting=counting)
         if fails:
             fail(engine, "store answer lost", "save")
         engine.place("store.save")

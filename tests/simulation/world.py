@@ -17,7 +17,7 @@ from push_pools.domain.errors import NotAllowed, PushPoolsError
 from push_pools.domain.jobs import default_base_job_template
 from push_pools.domain.pools import WorkPool, WorkQueue
 from push_pools.domain.records import Timing
-from push_pools.domain.runs import FlowRun, Phase, RetryPolicy, run_id
+from push_pools.domain.runs import FlowRun, RetryPolicy, run_id
 from push_pools.domain.states import FailureClass
 from push_pools.platforms.ecs import EcsPlatform
 from push_pools.platforms.ecs_config import EcsJobConfiguration, EcsVariables
@@ -26,7 +26,7 @@ from push_pools.queues.memory import MemoryQueue
 from push_pools.queues.sqlite import SqliteQueue
 from push_pools.server.decisions import handle_delivery, sweep_all, take_over, told_over, visibility_seconds
 from push_pools.services.blocks import create_block, open_block
-from push_pools.services.catalogue import pause_deployment, resume_deployment
+from push_pools.services.catalogue import pause_deployment, resume_deployment, update_work_pool
 from push_pools.services.explain import explain_run
 from push_pools.services.runs import run_deployment
 from push_pools.services.stop import cancel_run
@@ -41,6 +41,7 @@ from tests.simulation.checks import CANARY, Checks, LogCollector
 from tests.simulation.clouds import FAMILIES, SimCloud, SimJob, Trouble
 from tests.simulation.ecs import Client, EcsCloud, SimCredentials
 from tests.simulation.engine import Engine, Host, HostClock, Task, Violation
+from tests.simulation.lanes import POOL, changes, cool_down, schedule_changes, schedule_of
 from tests.simulation.ports import ChaosQueue, HostPlatforms, PlacedStore, is_event, run_of
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ ECS_TEMPLATE = default_base_job_template(EcsJobConfiguration, EcsVariables)
 CREDENTIALS = "{{ blocks.aws-credentials.prod }}"
 SKEWS = (0.0, 2.5, -2.5, 1.0, -1.0)
 SPREAD_SECONDS = (600.0, 60.0, 3600.0)
+LOOK_SECONDS = 30.0
 LONGEST_SECONDS = 60 * 3600.0
 CALM, ROUGH = "calm", "rough"
 GREEDY = logging.getLogger("push_pools")
@@ -91,8 +93,9 @@ class World:
         self.is_embedded = chance.below(2) == 1
         self.family = "ecs" if chance.below(6) == 1 else chance.pick(sorted(FAMILIES))
         self.on_sqlite = chance.below(8) == 1
-        self.sweep_seconds = chance.pick((20.0, 5.0))
+        self.sweep_seconds = chance.pick((20.0, 10.0))
         self.tells = chance.below(4) > 0
+        self.has_lanes, self.has_schedules = chance.below(3) == 1, chance.below(4) == 1
         self._build_ledger()
         self._build_cloud()
         self._build_hosts()
@@ -148,10 +151,7 @@ class World:
         self.log = LogCollector(self.checks)
 
     def _call_until(self, key: str) -> Any:
-        for run in self.checks.runs.values():
-            if run.job is not None and run.job.key == key:
-                return run.job.call_until
-        return None
+        return self.checks.call_until.get(key)
 
     def _build_hosts(self) -> None:
         self.vault = LocalVault.from_key(b"k" * 32)
@@ -167,7 +167,7 @@ class World:
         if not self.is_embedded:
             self._every(self.timing.tick_seconds, lambda: self._loop_once("tick"))
             self._every(self.sweep_seconds, lambda: self._loop_once("sweep"))
-        self._every(15.0, self.checks.look_around)
+        self._every(LOOK_SECONDS, self.checks.look_around)
 
     def _host(self, name: str) -> Host:
         engine = self.engine
@@ -175,7 +175,7 @@ class World:
         clock, real_clock = HostClock(engine, skew), HostClock(engine, skew, is_real=True)
         host = Host(f"{name}-{next(self.serial)}", clock)
         platform = self._platform(host)
-        store: Any = PlacedStore(engine, self.raw_store, self.store_faults, self.checks.written)
+        store: Any = PlacedStore(engine, self.raw_store, self.store_faults, self.checks)
         host.app = App(
             store=store,
             queue=self.queue,
@@ -223,7 +223,8 @@ class World:
             variables = {"labels": {"secret": str(block.id)}}
         pool = WorkPool(id=uuid5(self.ids, "pool"), name="pool", type=type_, base_job_template=template, **stamps)
         put(pool)
-        put(WorkQueue(id=uuid5(self.ids, "queue"), work_pool="pool", name="default", **stamps))
+        for name, priority in (("default", 2), ("urgent", 1)):
+            put(WorkQueue(id=uuid5(self.ids, name), work_pool="pool", name=name, priority=priority, **stamps))
         stubborn = RetryPolicy(attempts=3, on=tuple(FailureClass), backoff_seconds=5)
         hasty = RetryPolicy(attempts=2, on=(FailureClass.EXIT, FailureClass.KILLED), backoff_seconds=1)
         for name, more in (
@@ -240,6 +241,8 @@ class World:
                     flow_name="report",
                     work_pool="pool",
                     job_variables=variables,
+                    work_queue="urgent" if name == "hasty" else "default",
+                    concurrency_limit=1 if self.has_lanes and name == "once" else None,
                     **fields,
                     **stamps,
                 )
@@ -472,7 +475,32 @@ class World:
                 name = chance.pick(self.deployments)
                 engine.at(at, lambda name=name: self._pause(name))  # type: ignore[misc]
                 engine.at(at + chance.pick((1.0, 60.0)), lambda name=name: self._resume(name))  # type: ignore[misc]
+        if self.has_lanes:
+            self._do(0.0, lambda app: update_work_pool(app, POOL, concurrency_limit=3))
+            for _ in range(chance.below(12)):
+                what, act = changes(chance)
+                self._do(spread * chance.below(1000) / 1000.0, act, what)
+        if self.has_schedules:
+            for number in range(1 + chance.below(2)):
+                self._schedule(f"s{number}", spread)
         return spread + 2000.0
+
+    def _do(self, at: float, act: Callable[[App], object], what: str = "") -> None:
+        """Have a user do something at a time."""
+
+        def begin() -> None:
+            if what:
+                self.engine.faults[what] += 1
+            self._change(lambda: act(self.client.app))
+
+        self.engine.at(at, begin)
+
+    def _schedule(self, name: str, spread: float) -> None:
+        deployment = f"report/{self.chance.pick(self.deployments)}"
+        schedule_of(self.chance, self._plain_app(), deployment, f"{name}-{self.family}")
+        for _ in range(self.chance.below(4)):
+            what, act = schedule_changes(self.chance, deployment, f"{name}-{self.family}")
+            self._do(spread * self.chance.below(1000) / 1000.0, act, what)
 
     def _trigger(self) -> None:
         chance, number = self.chance, next(self.serial)
@@ -559,6 +587,11 @@ class World:
             rough = self.plan()
             self.engine.run(rough)
             self._end_trouble()
+            if self.has_lanes or self.has_schedules:
+                thawed = max(host.frozen_until for host in (self.client, *self.hosts))
+                self.engine.run(max(rough, thawed) + 60.0)  # What users have begun, they have done by then.
+                cool_down(self._plain_app())
+                self.checks.lanes.changed_at = self.engine.now
             self.engine.run(LONGEST_SECONDS, stop=self._is_settled)
             self._nothing_lost()
             self.checks.at_end(self._shown())
@@ -572,10 +605,11 @@ class World:
             raise self.engine.violation
 
     def _is_settled(self) -> bool:
-        runs = self.checks.runs.values()
+        if self.checks.watches:
+            return False
         if any(host.frozen_until > self.engine.now for host in self.hosts):
             return False
-        return all(run.phase is Phase.SETTLED for run in runs) and not any(map(is_event, self._messages()))
+        return not any(map(is_event, self._messages()))
 
     def _messages(self) -> list[str]:
         if self.raw_queue.depth() == 0:
@@ -592,7 +626,7 @@ class World:
                 self.checks.lost += 1
                 self.checks._violate("nothing lost", "an accepted event is neither a run nor a dead letter", id_)
         for run in self.checks.runs.values():
-            if run.id not in self.wanted:
+            if run.id not in self.wanted and run.schedule is None:
                 self.checks._violate("one run per event", "nobody asked for this run", run.id)
 
     def _shown(self) -> list[str]:
@@ -627,7 +661,8 @@ class World:
         """Return what this world is made of."""
         hosting = "embedded" if self.is_embedded else "functions"
         ledger = "SQLite" if self.on_sqlite else "memory"
-        return f"{hosting}, {self.family}, {ledger}{', calm' if self.is_calm else ''}"
+        more = (", lanes" if self.has_lanes else "") + (", schedules" if self.has_schedules else "")
+        return f"{hosting}, {self.family}, {ledger}{more}{', calm' if self.is_calm else ''}"
 
 
 class _WithSecret:
