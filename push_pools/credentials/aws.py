@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class AwsClientParameters(BaseModel):
     """Options for every client that is opened with the credentials."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     api_version: str | None = None
     """The version of the API."""
@@ -51,7 +51,6 @@ class AwsCredentials(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="ignore",
-        use_attribute_docstrings=True,
         json_schema_extra={
             "block_type_slug": "aws-credentials",
             "secret_fields": ["aws_secret_access_key", "aws_session_token"],
