@@ -13,18 +13,16 @@ from push_pools.domain.errors import InvalidInput, NotAllowed, NotFound, Platfor
 from push_pools.domain.records import Timing
 from push_pools.platforms.registry import EntryPointPlatforms, hosted_platforms
 from push_pools.ports import App, PlatformContext
-from push_pools.queues.sqlite import SqliteQueue
 from push_pools.services.blocks import open_block
-from push_pools.sqlite_file import SqliteFile, open_home
-from push_pools.stores.sqlite import SqliteStore
-from push_pools.vault.local import LocalVault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
     from push_pools.credentials.aws import AwsCredentials
     from push_pools.ports import Clock, OpenCredentials, Platform, Store
+    from push_pools.queues.sqlite import SqliteQueue
     from push_pools.settings import Settings
+    from push_pools.sqlite_file import SqliteFile
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,12 @@ def open_embedded(
         StoreTooNew: A newer release wrote it.
         NotAllowed: Its key file can be read by others.
     """
+    # Imported here: a function needs none of it.
+    from push_pools.queues.sqlite import SqliteQueue
+    from push_pools.sqlite_file import open_home
+    from push_pools.stores.sqlite import SqliteStore
+    from push_pools.vault.local import LocalVault
+
     environ = os.environ if environ is None else environ
     file = open_home(settings.home)
     try:

@@ -39,7 +39,7 @@ _LENGTHS: Final = {
 class AwsClientParameters(BaseModel):
     """Options for every client that is opened with the credentials."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     api_version: str | None = None
     """The version of the API."""
@@ -59,7 +59,6 @@ class AwsCredentials(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="ignore",
-        use_attribute_docstrings=True,
         json_schema_extra={
             "block_type_slug": "aws-credentials",
             "secret_fields": ["aws_secret_access_key", "aws_session_token"],

@@ -109,7 +109,7 @@ class ScheduledRun(UserInput):
 class Message(BaseModel):
     """An internal message. Releases mix during an upgrade, so unknown fields are ignored."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
 
     def to_json(self) -> str:
         """Return the message as compact JSON; fields that are not set are left out."""
@@ -317,7 +317,9 @@ def event_schemas() -> dict[str, dict[str, Any]]:
 
 
 def _schema(name: str, model: type[UserInput | Message]) -> dict[str, Any]:
-    schema = model.model_json_schema(by_alias=True)
+    from push_pools.domain.described import described_schema
+
+    schema = described_schema(model, by_alias=True)
     if name == "scheduled-run":
         schema["oneOf"] = [_needs("deployment"), _needs("work_pool")]
     schema["required"] = ["version", "type", *schema.get("required", [])]

@@ -46,8 +46,8 @@ PEEK_SECONDS: Final = 30
 """How long the dead letters are hidden from others while they are read."""
 MAX_PEEKS: Final = 200
 """Most calls to read the dead letters; those beyond show when others have gone."""
-FLUSH_AT: Final = 100
-"""How many collected messages are sent although nobody has asked for it yet."""
+FLUSH_AT: Final = BATCH
+"""How many collected messages are sent although nobody has asked for it yet: few are lost with a process that dies."""
 DEFAULT_PLATFORM: Final = "ecs:push"
 """Whose submit queue takes what names no pool type."""
 REASON, MESSAGE_ID, QUEUE, RECEIVES = "reason", "message_id", "queue", "receives"

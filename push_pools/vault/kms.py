@@ -17,14 +17,13 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from push_pools.domain.errors import NotAllowed, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     from mypy_boto3_kms import KMSClient
 
 KEPT_SECONDS: Final = 300.0
@@ -81,7 +80,7 @@ class KmsVault:
             raise _refused(error) from error
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed_key = answer["CiphertextBlob"]
-        sealed = nonce + AESGCM(answer["Plaintext"]).encrypt(nonce, clear, _bound_to(context, sealed_key))
+        sealed = nonce + _cipher(answer["Plaintext"]).encrypt(nonce, clear, _bound_to(context, sealed_key))
         return ".".join((_FORMAT, _text(sealed_key), _text(sealed)))
 
     def decrypt(self, sealed: str, context: Mapping[str, str]) -> bytes:
@@ -91,10 +90,12 @@ class KmsVault:
             NotAllowed: It was sealed with another key or context, or was changed, or the key may not be used.
             StoreUnavailable: KMS cannot be reached now.
         """
+        from cryptography.exceptions import InvalidTag
+
         sealed_key, data = _parse(sealed)
         key = self._open(sealed_key, context)
         try:
-            return AESGCM(key).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], _bound_to(context, sealed_key))
+            return _cipher(key).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], _bound_to(context, sealed_key))
         except (InvalidTag, ValueError):
             raise NotAllowed(_CHANGED) from None
 
@@ -116,6 +117,13 @@ class KmsVault:
                 self._kept.popitem(last=False)
             self._kept[name] = _Kept(key, now + KEPT_SECONDS)
         return key
+
+
+def _cipher(key: bytes) -> AESGCM:
+    # Imported here: most invocations open no secret.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(key)
 
 
 def _refused(error: ClientError | BotoCoreError) -> NotAllowed | StoreUnavailable:

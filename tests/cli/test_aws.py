@@ -104,6 +104,9 @@ def test_every_reading_command_works(cli: AwsCli) -> None:
         ("work-pool", "ls"),
         ("work-pool", "inspect", "ecs"),
         ("work-pool", "types"),
+        ("work-pool", "preview", "ecs"),
+        ("work-queue", "preview", "default", "-p", "ecs"),
+        ("deployment", "schedule", "ls", "report/report"),
         ("work-queue", "ls"),
         ("block", "ls"),
         ("block", "type", "ls"),
@@ -115,6 +118,17 @@ def test_every_reading_command_works(cli: AwsCli) -> None:
         ("dlq", "ls"),
     ):
         cli.read(*words)
+
+
+def test_doctor_looks_at_the_installation(cli: AwsCli, work: Any) -> None:
+    """It is well once it has ticked; a table that is not there is said."""
+    work()
+    found = cli.read("doctor")
+    assert not [each for each in found if each["level"] == "red"], found
+    assert any("tick" in each["check"] for each in found)
+    ran = cli("doctor", "-o", "json", PUSH_POOLS_AWS_TABLE="nope")
+    assert ran.code == 1
+    assert [each["check"] for each in ran.data] == ["installation"]
 
 
 def test_local_pools_are_not_for_functions(cli: AwsCli) -> None:
