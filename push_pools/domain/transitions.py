@@ -249,7 +249,8 @@ def refuse(
         job = job.model_copy(
             update={
                 "open_since": None if fresh else job.open_since,
-                "last_refusal": why or job.last_refusal,
+                # A refusal that is bound to the key is what the attempt ends with, not what came while it settled.
+                "last_refusal": job.last_refusal if job.refused else why or job.last_refusal,
             }
         )
     phase = Phase.READY if fresh else Phase.CALLING

@@ -243,7 +243,7 @@ def _sometimes(seed: int) -> Any:
 @pytest.mark.parametrize(
     ("count", "seconds"),
     [
-        pytest.param(200, 150.0, marks=pytest.mark.timeout(240)),
+        pytest.param(200, 400.0, marks=pytest.mark.timeout(480)),
         pytest.param(2000, 3000.0, marks=[pytest.mark.prove, pytest.mark.timeout(3300)]),
     ],
 )

@@ -214,8 +214,13 @@ def test_a_function_that_is_killed_at_its_deadline_has_started_one_task(
     run = run_deployment(app, "report").run
     ecs.faults.add("RunTask", CloudFault.hang_answer(Hold()))
     feed = mapping(at, shrunk)
-    first = feed.once(shrunk)
-    assert first is not None
+
+    def once() -> Any:
+        result = feed.once(shrunk)
+        # A slow machine may have used up the function's time before the message was looked at: then it comes back.
+        return result if result is not None and (result.error or get(app, run.id).phase is not Phase.PLANNED) else None
+
+    first = until(once, seconds=90)
     assert first.error == "timeout"
     assert first.seconds < 4.0 + 30.0
     assert get(app, run.id).phase is Phase.CALLING

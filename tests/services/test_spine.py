@@ -307,6 +307,18 @@ def test_a_refusal_bound_to_the_key_takes_the_next_launch() -> None:
     assert (run.launch, run.state.name, world.started(run)) == (2, "Completed", 1)
 
 
+def test_what_comes_while_a_refusal_settles_does_not_replace_it() -> None:
+    """The look-up fails for want of credentials: the next launch is decided by the lack of capacity, not by that."""
+    world = World({"key_is_used_up": True, "forgets_keys": True})
+    run = world.trigger()
+    world.cloud.fail("submit", NothingStarted("fake", "RESOURCE:MEMORY", codes=["RESOURCE:MEMORY"]))
+    world.pass_time(85)
+    world.cloud.fail("find", PlatformUnavailable("fake", "expired", codes=["NoCredentials"]))
+    world.pass_time(70)
+    run = world.get(run)
+    assert (run.attempt, run.launch, run.state.name, world.started(run)) == (1, 2, "Completed", 1)
+
+
 def test_a_lying_refusal_is_found_out() -> None:
     """The platform says that nothing started, and something did: it is adopted."""
     world = World({"key_is_used_up": True, "forgets_keys": True})
