@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from zlib import crc32
 
 from push_pools.domain.errors import JobRejected, PlatformError
 from push_pools.domain.pace import take
@@ -92,7 +93,7 @@ class Definitions:
         arrived = self._seconds()
         if (arn := memo.recall(key)) not in (None, instead_of):
             return str(arn)
-        stripe = self._stripes[hash(key) % _STRIPES]
+        stripe = self._stripes[crc32(key.encode()) % _STRIPES]
         with stripe.lock:
             if stripe.failed and stripe.failed[0] == key and stripe.failed[1] > arrived:
                 raise stripe.failed[2]
