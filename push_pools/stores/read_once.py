@@ -45,11 +45,9 @@ class ReadOnce:
             return attribute
 
         def call(*arguments: Any, **options: Any) -> Any:
-            # Whatever it is, it may write, or read what others wrote.
-            self._kept.clear()
             try:
                 return attribute(*arguments, **options)
             finally:
-                self._kept.clear()
+                self._kept.clear()  # Whatever it was, it may have written, or read what others wrote.
 
         return call
