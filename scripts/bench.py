@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from bench_functions import cold_start, submit_rate
+
 from push_pools.bootstrap import Embedded, embedded
 from push_pools.domain import transitions
 from push_pools.domain.config import DeploymentSpec
@@ -475,6 +477,8 @@ BENCHES: dict[str, Callable[[], Iterator[Row]]] = {
     "plan": plan_rate,
     "tick": big_tick,
     "help": help_is_quick,
+    "cold": cold_start,
+    "submit": submit_rate,
 }
 
 if __name__ == "__main__":

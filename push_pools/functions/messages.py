@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from aws_lambda_powertools.utilities.batch import BasePartialBatchProcessor, EventType, process_partial_response
 
@@ -15,13 +16,14 @@ from push_pools.functions.runtime import count, deadline_of, logger, owner_of
 from push_pools.ports import Invocation
 from push_pools.queues.sqs import MESSAGE_ID
 from push_pools.services.handle import Fate, Outcome, deliver
+from push_pools.stores.read_once import ReadOnce
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from push_pools.ports import App
+    from push_pools.ports import App, Store
     from push_pools.queues.sqs import SqsQueue
     from push_pools.services.handle import Handle
 
@@ -91,7 +93,8 @@ class Batch:
         first = given.string_value if given is not None else None
         receives = int(record.attributes.approximate_receive_count or 1)
         invocation = Invocation(owner_of(self._context, id_), self._deadline)
-        outcome = deliver(record.body, first or id_, receives, self._app, invocation, self._handle)
+        app = replace(self._app, store=cast("Store", ReadOnce(self._app.store)))
+        outcome = deliver(record.body, first or id_, receives, app, invocation, self._handle)
         self._end(record, first or id_, receives, outcome)
 
     def _end(self, record: SQSRecord, first_id: str, receives: int, outcome: Outcome) -> None:

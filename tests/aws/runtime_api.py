@@ -130,6 +130,14 @@ class Environment:
         if process.stdout is not None:
             process.stdout.close()
 
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the process has used so far; 0 when there is none."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return 0.0
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def told(self) -> bool:
         """Kill the process now if that is what happens to this invocation; return whether it is."""
         process = self._process
