@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help demo test lint types unit bench prove prove-mutants env clean format
+.PHONY: help demo test lint types unit bench prove prove-mutants env clean format smoke-aws
 
 help:            ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -12,7 +12,7 @@ demo:            ## run the main job: events become jobs in a local pool and on 
 	@$(VENV)/push-pools demo
 
 env:             ## make the environments of the tests
-	@$(PYTHON) scripts/make_env.py main prefect
+	@$(PYTHON) scripts/make_env.py main prefect ministack
 
 test:            ## install what the tests need and run all of them; prints the time of each stage
 	@$(PYTHON) scripts/run_tests.py
@@ -29,6 +29,9 @@ prove: env       ## the long proofs; RUNS= and SEED= say how many runs are simul
 
 prove-mutants: env ## break the code in known ways, and see that the simulation notices each
 	@$(VENV)/python -m tests.simulation.mutants
+
+smoke-aws: env   ## a trial on a real AWS account; ARGS="--cluster … --subnets … --execution-role-arn …"
+	@$(VENV)/python scripts/smoke_aws.py $(ARGS)
 
 format: env      ## format the code
 	@$(VENV)/ruff format . && $(VENV)/ruff check --fix .

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import builtins  # noqa: TC003 - `type` is also a field of Platform
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from push_pools.domain.pools import CatalogueRecord
 from push_pools.domain.records import Timing
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel, JsonValue
 
+    from push_pools.domain.events import RunStateChanged
     from push_pools.domain.jobs import BaseJobConfiguration, BaseVariables
+    from push_pools.domain.pace import Pace, Rate
     from push_pools.domain.runs import FlowRun, JobHandle, Phase
     from push_pools.domain.states import Observation
 
@@ -110,6 +112,14 @@ class RunStore(Protocol):
         """
         ...
 
+    def put_runs(self, runs: Sequence[FlowRun]) -> Mapping[UUID, FlowRun]:
+        """Add many runs as `put_run` does, and return those whose id was known already, as they are stored.
+
+        Raises:
+            StoreUnavailable: Some may have been written; putting them again tells.
+        """
+        ...
+
     def get_run(self, run_id: UUID) -> FlowRun:
         """Return the run as it is now; the read is consistent.
 
@@ -196,7 +206,7 @@ class RunStore(Protocol):
 
 
 class Memo(Protocol):
-    """Small facts that are written once: task definitions, cursors."""
+    """Small facts that are written once (task definitions, cursors), and the pace of calls that many share."""
 
     def remember(self, key: str, value: str) -> str:
         """Keep `value` under `key` unless there is one; return the one that is kept."""
@@ -208,6 +218,18 @@ class Memo(Protocol):
 
     def forget(self, key: str) -> None:
         """Drop what is kept under `key`; dropping nothing is success."""
+        ...
+
+    def pace(self, scope: str, rate: Rate, now: datetime, *, ahead_seconds: float = 0.0) -> datetime:
+        """Take the next place of a scope and return its moment; at or before `now` (real clock) it is free.
+
+        A place that is more than `ahead_seconds` after `now` is not taken: its moment is returned, and whoever
+        asked asks again. No place is given to two, and a place that is taken and not used is lost.
+
+        A store keeps the moment of the next place, n. With f = `rate.oldest(now)` and i = `rate.interval`, a
+        place is max(n, f), and n becomes max(n, f) + i. In one conditional update: add i if f ≤ n ≤ now + ahead,
+        else, where n is missing or older than f, set f + i under the condition that it still is.
+        """
         ...
 
 
@@ -255,13 +277,25 @@ class Store(RunStore, Memo, Catalogue, Protocol):
 
 
 class Queue(Protocol):
-    """Where hints and events wait. Delivery is at least once, in no order."""
+    """Where hints and events wait. Delivery is at least once, in no order.
+
+    A hosting may have several queues behind this one. Which of them a message goes to follows from the message:
+    its type, and the pool type that it names.
+    """
 
     def send(self, body: str, *, delay_seconds: float = 0.0) -> None:
         """Put a message on the queue, to be delivered after a delay in real seconds.
 
         Raises:
             StoreUnavailable: The message was not kept.
+        """
+        ...
+
+    def send_all(self, messages: Sequence[tuple[str, float]]) -> None:
+        """Put many messages on the queue, each with its delay in real seconds.
+
+        Raises:
+            StoreUnavailable: Some may not have been kept.
         """
         ...
 
@@ -287,7 +321,27 @@ class DeadLetter:
     died_at: datetime
 
 
-class LocalQueue(Queue, Protocol):
+class DeadLetters(Protocol):
+    """The messages that were given up."""
+
+    def dead_letters(self) -> Sequence[DeadLetter]:
+        """Return the dead letters, newest first.
+
+        Raises:
+            StoreUnavailable: They cannot be read now.
+        """
+        ...
+
+    def replay(self, id_: str) -> None:
+        """Put a dead letter back on the queue it came from.
+
+        Raises:
+            NotFound: There is no such dead letter.
+        """
+        ...
+
+
+class LocalQueue(Queue, DeadLetters, Protocol):
     """The embedded queue: visibility, redelivery and dead letters, as SQS has them."""
 
     def receive(self, limit: int, visibility_seconds: float) -> Sequence[Delivery]:
@@ -318,15 +372,15 @@ class LocalQueue(Queue, Protocol):
         """Return how many messages there are, visible or not."""
         ...
 
-    def dead_letters(self) -> Sequence[DeadLetter]:
-        """Return the dead letters, newest first."""
-        ...
 
-    def replay(self, id_: str) -> None:
-        """Put a dead letter back on the queue.
+class Bus(Protocol):
+    """Where state changes are published, for alerts and whatever follows from a run."""
+
+    def publish(self, event: RunStateChanged) -> None:
+        """Publish an event; it may be published twice.
 
         Raises:
-            NotFound: There is no such dead letter.
+            NotPublished: The bus did not take it, or it is not known that it did.
         """
         ...
 
@@ -482,6 +536,42 @@ class TellsOfEndings(Protocol):
         ...
 
 
+class ReportedJob(NamedTuple):
+    """Whose job an event of a platform is about."""
+
+    run_id: UUID
+    attempt: int
+
+
+@runtime_checkable
+class ReadsEvents(Protocol):
+    """A platform that sends an event when a job changes, such as ECS through EventBridge."""
+
+    def reported(self, detail: Mapping[str, JsonValue]) -> ReportedJob | None:
+        """Return whose job an event is about; `None` for one that is not about a job of a run. Pure."""
+        ...
+
+    def read_event(self, detail: Mapping[str, JsonValue], handle: JobHandle) -> tuple[JobHandle, Observation] | None:
+        """Return the handle, with its pid, and what the event says of the job; `None` if it is not in that place.
+
+        `handle` is that of the attempt, with or without a pid. Events come twice, late and out of order. Where
+        one does not say enough, the platform is asked.
+
+        Raises:
+            PlatformUnavailable: It could not be asked.
+        """
+        ...
+
+
+@runtime_checkable
+class HasPaces(Protocol):
+    """A platform whose calls are limited by its cloud, so that the service keeps below the limit by itself."""
+
+    def paces(self, job: BaseJobConfiguration) -> Sequence[Pace]:
+        """Return the rates that one `submit` of this job has to keep. Pure; it asks nobody."""
+        ...
+
+
 @runtime_checkable
 class PreparesAhead(Protocol):
     """A platform that starts a job faster when it is told before, such as local processes."""
@@ -561,6 +651,17 @@ class App:
     timing: Timing = field(default_factory=Timing)
     environ: Mapping[str, str] = field(default_factory=dict)
     """The environment variables that templates may read; an allow-list."""
+    bus: Bus | None = None
+    """Where state changes are published; none by default."""
+    acting: frozenset[str] | None = None
+    """The pool types at whose platforms this process starts, stops and cleans up jobs; `None` means all.
+
+    Where it does not act it sends a hint, which leads to a process that does.
+    """
+
+    def acts_on(self, platform: str) -> bool:
+        """Whether this process acts on the platform of a pool type itself."""
+        return self.acting is None or platform in self.acting
 
     def moment(self) -> Moment:
         """Return one reading of both clocks."""

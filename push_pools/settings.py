@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PREFIX: Final = "PUSH_POOLS_"
-IGNORED: Final = frozenset({"PUSH_POOLS_DEBUG", "PUSH_POOLS_PREFECT_VENV", "PUSH_POOLS_DOUBLE"})
+IGNORED: Final = frozenset(
+    {"PUSH_POOLS_DEBUG", "PUSH_POOLS_PREFECT_VENV", "PUSH_POOLS_MINISTACK_VENV", "PUSH_POOLS_DOUBLE"}
+)
 """Names with our prefix that are not settings of the service: the command line's and the tests' own."""
 JOB_NAMES: Final = frozenset(
     f"PUSH_POOLS_{name}" for name in ("RUN_ID", "ATTEMPT", "PARAMETERS", "DEPLOYMENT", "SCHEDULED_TIME")
@@ -34,7 +36,36 @@ class Settings:
     sweep_seconds: float = 5.0
     """`PUSH_POOLS_SWEEP_SECONDS`: how often the embedded server looks at active jobs."""
     tick_seconds: float = 60.0
-    """`PUSH_POOLS_TICK_SECONDS`: how often the embedded server sends what is overdue."""
+    """`PUSH_POOLS_TICK_SECONDS`: how often the embedded server plans schedules and sends what is overdue."""
+    ecs_run_task_per_second: float = 20.0
+    """`PUSH_POOLS_ECS_RUN_TASK_PER_SECOND`: how many tasks are started a second in one account and region of AWS."""
+    ecs_register_per_second: float = 1.0
+    """`PUSH_POOLS_ECS_REGISTER_PER_SECOND`: how many task definitions are registered a second, likewise."""
+    aws_table: str | None = None
+    """`PUSH_POOLS_AWS_TABLE`: the DynamoDB table of an installation on AWS; with it, that is what is worked on."""
+    aws_queue_prefix: str = "push-pools-"
+    """`PUSH_POOLS_AWS_QUEUE_PREFIX`: what the names of the installation's SQS queues begin with."""
+    aws_bus: str | None = None
+    """`PUSH_POOLS_AWS_BUS`: the EventBridge bus on which state changes are published."""
+    aws_kms_key: str | None = None
+    """`PUSH_POOLS_AWS_KMS_KEY`: the KMS key that encrypts the secrets of blocks."""
+    aws_admin_function: str | None = None
+    """`PUSH_POOLS_AWS_ADMIN_FUNCTION`: the function that writes the catalogue for those who may not."""
+    webhook_secret: str | None = None
+    """`PUSH_POOLS_WEBHOOK_SECRET`: the name of the `secret` block that holds what senders share with the webhook."""
+    webhook_issuer: str | None = None
+    """`PUSH_POOLS_WEBHOOK_ISSUER`: the OIDC issuer whose tokens the webhook takes."""
+    webhook_audience: str | None = None
+    """`PUSH_POOLS_WEBHOOK_AUDIENCE`: whom such a token has to be for."""
+    webhook_subjects: tuple[str, ...] = ()
+    """`PUSH_POOLS_WEBHOOK_SUBJECTS`: whose tokens are taken, separated by commas."""
+
+    def for_platforms(self) -> dict[str, str]:
+        """Return what platforms are told of the settings, wherever they are hosted."""
+        return {
+            "ecs_run_task_per_second": f"{self.ecs_run_task_per_second:g}",
+            "ecs_register_per_second": f"{self.ecs_register_per_second:g}",
+        }
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -50,7 +81,8 @@ class Settings:
                 continue
             if name not in known:
                 raise InvalidInput(f"{name} is not a setting; known are {', '.join(sorted(known))}")
-            values[known[name].name] = _parse(name, environ[name])
+            if (value := _parse(name, environ[name])) is not None:
+                values[known[name].name] = value
         return cls(**values)
 
 
@@ -59,10 +91,12 @@ def _parse(name: str, text: str) -> object:
         match name.removeprefix(PREFIX):
             case "HOME":
                 return Path(text).expanduser().absolute()
-            case "TEMPLATE_ENVIRON":
+            case "TEMPLATE_ENVIRON" | "WEBHOOK_SUBJECTS":
                 return tuple(part.strip() for part in text.split(",") if part.strip())
             case "WORKERS":
                 return _at_least(1, int(text))
+            case other if other.startswith(("AWS_", "WEBHOOK_")):
+                return text.strip() or None
             case _:
                 return _at_least(0.01, float(text))
     except ValueError as error:

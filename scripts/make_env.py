@@ -3,6 +3,7 @@
     python scripts/make_env.py main            .venv: the package, its tests and its checks
     python scripts/make_env.py demo            .venv: the package alone
     python scripts/make_env.py prefect         .venvs/prefect: a real, pinned Prefect to compare with
+    python scripts/make_env.py ministack       .venvs/ministack: a local, pinned stand-in for AWS services
 
 Uses `uv` where it is installed, else `python3 -m venv` and pip. Needs nothing but the standard library.
 """
@@ -20,7 +21,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
-PREFECT_PINS = ROOT / "tests" / "prefect" / "requirements.txt"
+PINS = {
+    "prefect": ROOT / "tests" / "prefect" / "requirements.txt",
+    "ministack": ROOT / "tests" / "aws" / "requirements.txt",
+}
 
 
 def main(names: list[str]) -> int:
@@ -50,8 +54,8 @@ def make(name: str) -> None:
 
 
 def _arguments(name: str) -> list[str]:
-    if name == "prefect":
-        return ["-r", str(PREFECT_PINS)]
+    if name in PINS:
+        return ["-r", str(PINS[name])]
     editable = ["-e", str(ROOT), "-c", str(CONSTRAINTS)]
     return editable if name == "demo" else [*editable, "-r", str(ROOT / "requirements-dev.txt")]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from push_pools.domain.config import ConfigFile
+from push_pools.domain.described import described_schema
 from push_pools.domain.events import event_schemas
 
 FOLDER = Path(__file__).resolve().parent.parent / "infra" / "schemas"
@@ -16,7 +17,7 @@ def schemas() -> dict[str, str]:
     """Return the text of every schema by its file name."""
     config: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **ConfigFile.model_json_schema(),
+        **described_schema(ConfigFile),
         "title": "push-pools.yaml",
     }
     found = {**event_schemas(), "config-file": config}

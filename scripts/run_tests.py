@@ -24,7 +24,8 @@ TESTS: list[str | Path] = [BIN / "python", *PYTEST, "-m", "not prove"]
 def main() -> int:
     """Run every stage; return how many failed."""
     started = time.monotonic()
-    if stage("environments", [sys.executable, ROOT / "scripts" / "make_env.py", "main", "prefect"], show=True):
+    make_env: list[str | Path] = [sys.executable, ROOT / "scripts" / "make_env.py", "main", "prefect", "ministack"]
+    if stage("environments", make_env, show=True):
         return 1
     with ThreadPoolExecutor(1) as beside:
         checks = beside.submit(lambda: [stage(name, command) for name, command in CHECKS.items()])

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.aws.ministack import Ministack
+
 DROPPED = ("PUSH_POOLS_", "AWS_", "XDG_", "NO_COLOR", "FORCE_COLOR")
-KEPT = ("PUSH_POOLS_PREFECT_VENV",)
+KEPT = ("PUSH_POOLS_PREFECT_VENV", "PUSH_POOLS_MINISTACK_VENV")
 
 
 @pytest.fixture(autouse=True)
@@ -27,3 +33,12 @@ def aws_environ() -> dict[str, str]:
         "AWS_REGION": "eu-west-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+@pytest.fixture(scope="session")
+def ministack() -> Iterator[Ministack]:
+    """Return a local stand-in for DynamoDB, SQS, EventBridge and KMS, the same for all tests of this process."""
+    from tests.aws.ministack import Ministack
+
+    with Ministack() as server:
+        yield server

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.aws.installation import install
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
@@ -30,8 +32,8 @@ def commands(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.name)
-def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
-    """In one shell, which ends at the first that fails."""
+def test_the_commands_of_a_page_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """In one shell, which ends at the first that fails; those of the AWS page on a stand-in of an installation."""
     if str(page.relative_to(ROOT)) in NOT_HERE:
         return
     for name, text in FILES.items():
@@ -46,6 +48,8 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
         "PUSH_POOLS_HOME": str(tmp_path / "home"),
         "TMPDIR": str(tmp_path),
     }
+    if page.name == "aws.md":
+        environ |= install(request.getfixturevalue("ministack")).environ
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=tmp_path,

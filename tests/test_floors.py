@@ -26,6 +26,7 @@ FLOORS = {
     "settings": 5,
     "bootstrap": 5,
     "cli": 6,
+    "functions": 6,
     "server": 6,
     "testing": 6,
 }
@@ -35,14 +36,22 @@ PURE = {"pydantic", "pydantic_core", "cronsim", "dateutil", "jsonschema", "annot
 """What floor 0 may import beside the standard library."""
 OWNERS = {
     "boto3": {"credentials/aws", "platforms/ecs", "testing/ecs"},
-    "botocore": {"credentials/aws", "platforms/ecs", "testing/ecs"},
+    "botocore": {
+        "credentials/aws",
+        "platforms/ecs",
+        "queues/",
+        "stores/dynamodb",
+        "testing/ecs",
+        "testing/dynamodb",
+        "vault/kms",
+    },
     "sqlite3": {"sqlite_file"},
-    "cryptography": {"vault/"},
+    "cryptography": {"vault/", "functions/oidc"},
     "yaml": {"services/config_file", "cli/"},
     "typer": {"cli/"},
     "rich": {"cli/"},
     "pytest": {"testing/contracts/"},
-    "aws_lambda_powertools": set[str](),
+    "aws_lambda_powertools": {"functions/"},
 }
 """Library → the beginnings of the paths that may import it."""
 FILES = sorted(PACKAGE.rglob("*.py"))

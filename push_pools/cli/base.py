@@ -57,11 +57,19 @@ def settings() -> Settings:
 
 @contextlib.contextmanager
 def opened() -> Iterator[App]:
-    """Open the home for one command, and close it however the command ends."""
-    from push_pools.bootstrap import embedded
+    """Open the home, or the installation on AWS if one is named, for one command; close it however that ends."""
+    from push_pools.bootstrap import embedded, open_aws
 
     silence()
-    with embedded(settings()) as home:
+    given = settings()
+    if given.aws_table is not None:
+        app = open_aws(given)
+        try:
+            yield app
+        finally:
+            app.store.close()
+        return
+    with embedded(given) as home:
         yield home.app
 
 
@@ -77,7 +85,8 @@ def note_unless_served(what: str) -> None:
     from push_pools.cli.output import note
     from push_pools.server.home import is_served
 
-    if not is_served(settings().home):
+    given = settings()
+    if given.aws_table is None and not is_served(given.home):
         note(f"{what}: no server is running on this home; start `push-pools serve`")
 
 

@@ -42,10 +42,11 @@ def inspect_type(
 ) -> None:
     """Show the fields of a block type."""
     from push_pools.credentials import block_type, secret_fields
+    from push_pools.domain.described import described_schema
 
     found = block_type(slug)
     class_ = found.load()
-    schema, secret = class_.model_json_schema(), secret_fields(class_)
+    schema, secret = described_schema(class_), secret_fields(class_)
     if output is not Format.TABLE:
         print_data({**_type(found), "secret_fields": secret, "schema": schema}, output)
         return

@@ -11,7 +11,7 @@ from push_pools.cli.base import note_unless_served, noun, opened
 from push_pools.cli.output import Format, Output, print_list, print_record, say
 
 if TYPE_CHECKING:
-    from push_pools.ports import App, DeadLetter, LocalQueue
+    from push_pools.ports import App, DeadLetter, DeadLetters
 
 app = noun("Dead letters: events that could not be handled, with the reason.")
 
@@ -60,8 +60,8 @@ def replay(
         say("There are no dead letters.")
 
 
-def _queue(home: App) -> LocalQueue:
-    return cast("LocalQueue", home.queue)  # A home's queue always is the local one.
+def _queue(home: App) -> DeadLetters:
+    return cast("DeadLetters", home.queue)  # Both hostings' queues keep them.
 
 
 def _shown(letter: DeadLetter) -> dict[str, Any]:

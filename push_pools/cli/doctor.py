@@ -1,4 +1,4 @@
-"""`push-pools doctor`: what is wrong with this home, and what to do about it."""
+"""`push-pools doctor`: what is wrong with this home, or installation on AWS, and what to do about it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from push_pools.cli.output import Format, Output, Styled, print_list
 if TYPE_CHECKING:
     from push_pools.bootstrap import Embedded
     from push_pools.domain.findings import Finding
+    from push_pools.ports import DeadLetters
     from push_pools.settings import Settings
 
 app = verb()
@@ -42,6 +43,8 @@ def findings(given: Settings) -> list[Finding]:
     from push_pools.domain.findings import ok
     from push_pools.server.home_checks import check_home, unusable
 
+    if given.aws_table is not None:
+        return _installation_findings(given)
     found = list(check_home(given.home))
     if len(found) == 1:
         return found  # There is no home, or none that can be looked into.
@@ -52,6 +55,25 @@ def findings(given: Settings) -> list[Finding]:
             return [*found, *_ledger_findings(home, given)]
     except PushPoolsError as error:
         return [*found, unusable(error)]
+
+
+def _installation_findings(given: Settings) -> list[Finding]:
+    """Look at an installation on AWS, with the caller's own identity."""
+    from typing import cast
+
+    from push_pools.bootstrap import open_aws
+    from push_pools.clocks import SystemClock
+    from push_pools.credentials import is_long_lived
+    from push_pools.domain.errors import PushPoolsError
+    from push_pools.domain.findings import red
+    from push_pools.services.doctor import Patient, examine
+
+    try:
+        app = open_aws(given)
+        letters = cast("DeadLetters", app.queue).dead_letters
+        return list(examine(Patient(app, SystemClock().now(), dead_letters=letters, is_long_lived=is_long_lived)))
+    except PushPoolsError as error:
+        return [red("installation", str(error), "correct PUSH_POOLS_AWS_… and the rights of your identity")]
 
 
 def _ledger_findings(home: Embedded, given: Settings) -> list[Finding]:

@@ -145,6 +145,12 @@ def running(port: int = 0) -> Iterator[tuple[EmbeddedServer, Embedded]]:
     from push_pools.server.embedded import EmbeddedServer
 
     given = settings()
+    if given.aws_table is not None:
+        from push_pools.domain.errors import InvalidInput
+
+        raise InvalidInput(
+            "PUSH_POOLS_AWS_TABLE is set, and functions serve that installation; unset it to serve the home"
+        )
     with embedded(given) as home:
         server = EmbeddedServer(home)
         server.start()

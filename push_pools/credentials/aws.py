@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
@@ -19,15 +19,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import boto3
+    from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_ecs import ECSClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_kms import KMSClient
     from mypy_boto3_logs import CloudWatchLogsClient
+    from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sts import STSClient
+
+
+_LENGTHS: Final = {
+    "ExternalId": (2, 1224, "take the one that the role's trust policy asks for"),
+    "Policy": (1, 2048, "name managed policies in PolicyArns"),
+    "RoleSessionName": (2, 64, "shorten it"),
+}
+"""Lengths of options of AssumeRole (API reference), and what to do about others."""
 
 
 class AwsClientParameters(BaseModel):
     """Options for every client that is opened with the credentials."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     api_version: str | None = None
     """The version of the API."""
@@ -47,7 +59,6 @@ class AwsCredentials(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="ignore",
-        use_attribute_docstrings=True,
         json_schema_extra={
             "block_type_slug": "aws-credentials",
             "secret_fields": ["aws_secret_access_key", "aws_session_token"],
@@ -68,7 +79,7 @@ class AwsCredentials(BaseModel):
     assume_role_arn: str | None = Field(default=None, title="Assume Role ARN")
     """A role to assume with the identity that the other fields, or the service, give."""
     assume_role_kwargs: dict[str, Any] = Field(default_factory=dict, title="Assume Role Options")
-    """Options of AssumeRole, such as RoleSessionName, DurationSeconds, ExternalId and Policy."""
+    """Options of AssumeRole, such as RoleSessionName, DurationSeconds, ExternalId and Policy (text, or an object)."""
     aws_client_parameters: AwsClientParameters = Field(
         default_factory=AwsClientParameters, title="AWS Client Parameters"
     )
@@ -83,6 +94,20 @@ class AwsCredentials(BaseModel):
     @classmethod
     def _none_is_empty(cls, value: object) -> object:
         return {} if value is None else value
+
+    @field_validator("assume_role_kwargs")
+    @classmethod
+    def _sts_takes_them(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(policy := options.get("Policy"), dict):
+            options = {**options, "Policy": json.dumps(policy, separators=(",", ":"))}
+        for name, (least, most, fix) in _LENGTHS.items():
+            value = options.get(name)
+            if isinstance(value, str) and not least <= len(value) <= most:
+                raise ValueError(f"{name} has {len(value)} characters, and STS takes {least} to {most}; {fix}")
+        seconds = options.get("DurationSeconds")
+        if isinstance(seconds, int) and not 900 <= seconds <= 43_200:
+            raise ValueError(f"DurationSeconds is {seconds}, and STS takes 900 to 43200; leave it out for one hour")
+        return options
 
     @model_validator(mode="after")
     def _keys_are_whole(self) -> Self:
@@ -121,13 +146,29 @@ class AwsCredentials(BaseModel):
     def client(self, service: Literal["sts"], *, retries: bool, region: str | None = None) -> STSClient: ...
 
     @overload
+    def client(self, service: Literal["sqs"], *, retries: bool, region: str | None = None) -> SQSClient: ...
+
+    @overload
+    def client(self, service: Literal["kms"], *, retries: bool, region: str | None = None) -> KMSClient: ...
+
+    @overload
+    def client(self, service: Literal["events"], *, retries: bool, region: str | None = None) -> EventBridgeClient: ...
+
+    @overload
+    def client(self, service: Literal["lambda"], *, retries: bool, region: str | None = None) -> Any: ...
+
+    @overload
+    def client(self, service: Literal["dynamodb"], *, retries: bool, region: str | None = None) -> DynamoDBClient: ...
+
+    @overload
     def client(self, service: Literal["ec2"], *, retries: bool, region: str | None = None) -> Any: ...
 
     def client(self, service: str, *, retries: bool, region: str | None = None) -> Any:
         """Return the client of a service, the same for every caller; clients are safe to share between threads.
 
         Without `retries` one call is one request of at most 23 s, as a submission has to be; with them boto3's
-        standard mode tries up to three times.
+        standard mode tries up to three times. The ledger (`dynamodb`) has tries of its own, so it asks for none, and
+        gets 8 s for each.
         """
         return open_identity(self).client(service, retries=retries, region=region or self.region())
 

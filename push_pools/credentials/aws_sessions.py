@@ -26,6 +26,10 @@ SUBMIT_READ_SECONDS: Final = 20.0
 READ_SECONDS: Final = 10.0
 READ_ATTEMPTS: Final = 3
 STS_READ_SECONDS: Final = 5.0
+STORE_READ_SECONDS: Final = 5.0
+"""The ledger answers in milliseconds. What it does not answer is asked again while the invocation has time left."""
+_READ_SECONDS: Final = {"dynamodb": STORE_READ_SECONDS}
+"""Service → how long its answer is waited for, where that is not the same for all."""
 REFRESH_SECONDS: Final = 300
 """How long before its end an assumed role is assumed anew, while others go on with the old session."""
 REFRESH_NOW_SECONDS: Final = 60
@@ -85,7 +89,7 @@ class Opened:
             use_ssl=options.use_ssl,
             verify=None if options.verify is True else options.verify,
             endpoint_url=options.endpoint_url,
-            config=_config(options.config, retries=retries),
+            config=_config(options.config, retries=retries, read_seconds=_READ_SECONDS.get(service)),
         )
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class DockerRegistryCredentials(BaseModel):
     """A login at a registry of container images."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     username: str
     """The username to log in with."""
@@ -33,7 +33,7 @@ class DockerRegistryCredentials(BaseModel):
 class Secret(BaseModel):
     """One secret value."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     value: SecretStr
     """The value; it is never shown."""

@@ -12,6 +12,7 @@ PushPoolsError                     print the sentence, exit 1
 ├── NotAllowed                     the thing's state, or its owner, forbids it
 ├── PlatformMissing                the user installs an extra
 ├── HomeInUse                      the user stops the other server, or takes another home
+├── NotPublished                   try again later: the event could not be published now
 ├── LedgerError
 │   ├── StoreUnavailable           try again: the queue keeps the message
 │   ├── StoreCorrupt               restore from a copy
@@ -28,6 +29,7 @@ PushPoolsError                     print the sentence, exit 1
 └── PlatformError
     ├── JobRejected                end the attempt: it would be refused again unchanged
     ├── PlatformUnavailable        try the same key again later
+    │   └── Pacing                 wait for one's turn; nobody refused anything
     ├── NothingStarted             definite: ECS takes the next launch, others the same key again
     └── SubmissionUncertain        look up before anything else
 """
@@ -121,6 +123,10 @@ class HomeInUse(PushPoolsError):
         self.home, self.holder = home, holder
         who = f"process {holder}" if holder else "another process"
         super().__init__(f"{who} serves the home {home} already; stop it, or set PUSH_POOLS_HOME to another directory")
+
+
+class NotPublished(PushPoolsError):
+    """The bus did not take an event; its chore tries again."""
 
 
 # -- the ledger ----------------------------------------------------------------
@@ -225,6 +231,14 @@ class PlatformUnavailable(PlatformError):
     ) -> None:
         super().__init__(platform, reason, codes=codes)
         self.retry_after_seconds = retry_after_seconds
+
+
+class Pacing(PlatformUnavailable):
+    """The service's own pace says not yet, so that the cloud need not refuse. `free_at` is on the real clock."""
+
+    def __init__(self, platform: str, reason: str, *, free_at: datetime) -> None:
+        super().__init__(platform, reason, codes=["Pacing"])
+        self.free_at = free_at
 
 
 class NothingStarted(PlatformError):

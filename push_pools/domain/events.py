@@ -109,7 +109,7 @@ class ScheduledRun(UserInput):
 class Message(BaseModel):
     """An internal message. Releases mix during an upgrade, so unknown fields are ignored."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
 
     def to_json(self) -> str:
         """Return the message as compact JSON; fields that are not set are left out."""
@@ -124,6 +124,8 @@ class Submit(Message):
     run_id: UUID
     attempt: int | None = None
     """The attempt that was meant; the ledger has the last word."""
+    platform: str | None = None
+    """The pool type of the run: whose handlers the message is for. Where one queue serves all, nobody asks."""
     reason: str | None = None
     """Why the message was sent, for the log."""
 
@@ -136,6 +138,8 @@ class Stop(Message):
     run_id: UUID
     attempt: int | None = None
     """The attempt that was meant; the ledger has the last word."""
+    platform: str | None = None
+    """The pool type of the run: whose handlers the message is for. Where one queue serves all, nobody asks."""
     reason: str | None = None
     """Why the message was sent, for the log."""
 
@@ -148,6 +152,8 @@ class Chores(Message):
     run_id: UUID
     attempt: int | None = None
     """The attempt that was meant; the ledger has the last word."""
+    platform: str | None = None
+    """The pool type of the run: whose handlers the message is for. Where one queue serves all, nobody asks."""
     reason: str | None = None
     """Why the message was sent, for the log."""
 
@@ -160,6 +166,20 @@ class Sweep(Message):
     platform: str
     shard: int | None = None
     """Part of the active index; by default all of it."""
+
+
+class JobChanged(Message):
+    """A platform tells that a job has changed. A hint: sweeps find what is lost, and late or doubled ones do nothing.
+
+    EventBridge's "ECS Task State Change" is read as one of these.
+    """
+
+    version: Literal[1] = 1
+    type: Literal["job-changed"] = "job-changed"
+    platform: str
+    """Type of the pools whose jobs it is about, such as `ecs:push`."""
+    detail: JsonObject
+    """What the platform says, in its own words."""
 
 
 class Admit(Message):
@@ -178,9 +198,10 @@ class Tick(Message):
     reason: str = "timer"
 
 
-def hint(type_: str, run_id: UUID) -> str:
+def hint(type_: str, run_id: UUID, platform: str | None = None) -> str:
     """Return a submit, stop or chores message as JSON; it needs no escaping, so it is put together by hand."""
-    return f'{{"version":1,"type":"{type_}","run_id":"{run_id}"}}'
+    where = f',"platform":"{platform}"' if platform else ""
+    return f'{{"version":1,"type":"{type_}","run_id":"{run_id}"{where}}}'
 
 
 # -- what is published ---------------------------------------------------------
@@ -230,15 +251,18 @@ class RunStateChanged(Message):
         return self.model_dump_json(exclude_none=True, by_alias=True)
 
 
-Event = ScheduledRun | Submit | Stop | Chores | Sweep | Admit | Tick
+Event = ScheduledRun | Submit | Stop | Chores | Sweep | JobChanged | Admit | Tick
 """Every event that may come in."""
 
 _MODELS: dict[str, type[UserInput | Message]] = {
     model.model_fields["type"].default: model
-    for model in (ScheduledRun, Submit, Stop, Chores, Sweep, Admit, Tick, RunStateChanged)
+    for model in (ScheduledRun, Submit, Stop, Chores, Sweep, JobChanged, Admit, Tick, RunStateChanged)
 }
 EVENT_TYPES: Final = tuple(name for name in _MODELS if name != "run-state-changed")
 """The types that `parse_event` takes."""
+
+_TOLD_BY: Final = {("aws.ecs", "ECS Task State Change"): "ecs:push"}
+"""Source and detail type of EventBridge events that a cloud sends of itself, and the platform they are about."""
 
 _ANY_EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="type")])
 
@@ -293,7 +317,9 @@ def event_schemas() -> dict[str, dict[str, Any]]:
 
 
 def _schema(name: str, model: type[UserInput | Message]) -> dict[str, Any]:
-    schema = model.model_json_schema(by_alias=True)
+    from push_pools.domain.described import described_schema
+
+    schema = described_schema(model, by_alias=True)
     if name == "scheduled-run":
         schema["oneOf"] = [_needs("deployment"), _needs("work_pool")]
     schema["required"] = ["version", "type", *schema.get("required", [])]
@@ -370,6 +396,10 @@ def _unwrap(value: Any, envelope_id: str | None) -> tuple[dict[str, Any], str | 
                 raise InvalidEvent(f"the envelope holds {len(records)} records; send one event at a time")
             case {"messageId": str(id_), "body": str(body)}:
                 value, envelope_id = _load(body), id_
+            case {"detail-type": str(kind), "source": str(source), "detail": dict(detail)} if platform := _TOLD_BY.get(
+                (source, kind)
+            ):
+                value = {"version": 1, "type": "job-changed", "platform": platform, "detail": detail}
             case {"detail-type": _, "detail": detail}:
                 id_ = value.get("id")
                 value, envelope_id = detail, id_ if isinstance(id_, str) and id_ else envelope_id

@@ -26,6 +26,8 @@ _ROLE = "look at the permissions of the execution role, and of the network path 
 _PULL = ("CannotPullContainerError", "CannotPullImageManifestError", "CannotPullECRContainerError")
 _INIT = ("ResourceInitializationError",)
 
+_REFUSED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedException", "UnauthorizedOperation"})
+
 _CLASS = FailureClass
 
 STOP_ROWS: Final = (
@@ -246,6 +248,53 @@ REFUSED_ROWS: Final = (
         reason=r"capacity is unavailable|insufficient (cpu|memory|capacity)|unable to place a task|^RESOURCE:",
     ),
     Row(
+        "pass-role",
+        _CLASS.PERMISSION,
+        "the service may not give the job its role: {reason}",
+        "allow iam:PassRole on that role, with iam:PassedToService ecs-tasks.amazonaws.com",
+        codes=_REFUSED,
+        reason=r"iam:PassRole",
+    ),
+    Row(
+        "register-denied",
+        _CLASS.PERMISSION,
+        "the service may not register task definitions: {reason}",
+        "allow ecs:RegisterTaskDefinition, or name a definition that there is (`task_definition_arn`)",
+        codes=_REFUSED,
+        reason=r"ecs:RegisterTaskDefinition",
+    ),
+    Row(
+        "blocked",
+        _CLASS.PERMISSION,
+        "AWS has blocked the account: {reason}",
+        "ask AWS Support",
+        codes={"BlockedException"},
+    ),
+    Row(
+        "assume-role",
+        _CLASS.PERMISSION,
+        "the role of the credentials block may not be assumed: {reason}",
+        "allow the service's own identity sts:AssumeRole on the role, and let the role trust it (with the ExternalId "
+        "of `assume_role_kwargs`, if it asks for one)",
+        codes={"AssumeRoleDenied"},
+    ),
+    Row(
+        "key",
+        _CLASS.PERMISSION,
+        "AWS does not take the key of the credentials: {reason}",
+        "write a key that is active into the credentials block, or better a role (`assume_role_arn`)",
+        codes={
+            "InvalidClientTokenId",
+            "UnrecognizedClientException",
+            "SignatureDoesNotMatch",
+            "InvalidSignatureException",
+            "AuthFailure",
+            "IncompleteSignature",
+            "MissingAuthenticationToken",
+            "InvalidAccessKeyId",
+        },
+    ),
+    Row(
         "permission",
         _CLASS.PERMISSION,
         "AWS does not allow it: {reason}",
@@ -255,12 +304,6 @@ REFUSED_ROWS: Final = (
             "AccessDenied",
             "UnauthorizedException",
             "UnauthorizedOperation",
-            "BlockedException",
-            "InvalidClientTokenId",
-            "UnrecognizedClientException",
-            "SignatureDoesNotMatch",
-            "InvalidSignatureException",
-            "AssumeRoleDenied",
         },
     ),
     Row(
@@ -283,7 +326,7 @@ REFUSED_ROWS: Final = (
         "ECS may not use a role of the job: {reason}",
         "correct `task_role_arn` and `execution_role_arn`; both have to trust ecs-tasks.amazonaws.com",
         codes={"InvalidParameterException", "ClientException"},
-        reason=r"assume the role|role .* (is not valid|does not exist)|PassRole",
+        reason=r"assume the role|\brole\b.* (is not valid|does not exist)|PassRole",
     ),
     Row(
         "network",

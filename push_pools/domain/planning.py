@@ -120,8 +120,9 @@ def due_fires(
     if held_until is not None:
         edge = min(max(edge, held_until), now)
     # An instant is due before the next one, so of those before the edge only the last may be due after it.
+    last = _newest(schedule, planned_from, edge, 1, deployment_id) if schedule.jitter else ()
     ahead = [
-        *_newest(schedule, planned_from, edge, 1, deployment_id),
+        *last,
         *fire_times(schedule, max(planned_from, edge), until=now + look_ahead, deployment_id=deployment_id),
     ]
     open_ = [fire for fire in ahead if fire.due > edge]

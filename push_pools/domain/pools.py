@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -21,6 +22,12 @@ POOL_TYPE_ALIASES = {
 def full_pool_type(name: str) -> str:
     """Return the full name of a pool type; `ecs`, `cloud-run` and `aci` are aliases."""
     return POOL_TYPE_ALIASES.get(name, name)
+
+
+def platform_slug(type_: str) -> str:
+    """Return the short name of a pool type in names of queues and functions: `ecs`, `cloud-run`, `aci`."""
+    aliases = {full: alias for alias, full in POOL_TYPE_ALIASES.items()}
+    return aliases.get(type_) or re.sub(r"[^a-z0-9]+", "-", type_.lower()).strip("-")
 
 
 class CatalogueRecord(Record):

@@ -209,12 +209,16 @@ class Chore(Record):
     handle: JobHandle | None = None
     since: datetime
     tries: int = 0
+    event: str | None = None
+    """What is to be published, as JSON."""
+    sequence: int | None = None
+    """The `sequence` of that event."""
 
     @property
     def name(self) -> str:
         """Identity among a run's chores."""
         if self.handle is None:
-            return str(self.kind)
+            return str(self.kind) if self.sequence is None else f"{self.kind}/{self.sequence}"
         return "/".join(filter(None, (self.kind, self.handle.key, self.handle.pid)))
 
 
@@ -264,6 +268,8 @@ class FlowRun(Record):
     job: Job | None = None
     over: tuple[str, ...] = ()
     """Job keys whose job was seen to be over; news of them changes nothing."""
+    places: dict[str, datetime] = Field(default_factory=dict)
+    """Places taken for the next call, by the scope of their rate (real clock); see `domain.pace`."""
     policy: Policy | None = None
     slots: tuple[str, ...] = ()
     """Scopes held, as they were taken; released from this record and from nothing else."""

@@ -8,12 +8,11 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     JsonValue,
     ValidationError,
@@ -117,8 +116,6 @@ LocalTime = Annotated[datetime, BeforeValidator(_parse_time)]
 
 class ScheduleFields(BaseModel):
     """What a schedule says; exactly one of `cron`, `interval`, `rrule` and `at` is set."""
-
-    model_config: ClassVar[ConfigDict] = ConfigDict(use_attribute_docstrings=True)
 
     cron: str | None = None
     """Five fields, or an alias such as `@daily`; kept as five fields."""

@@ -157,6 +157,8 @@ class Observation(Record):
     reason: str = ""
     stopped: bool | None = None
     """Whether the job ended because it was asked to stop; `None` where the platform does not say."""
+    told: bool = False
+    """Whether the platform told it by itself: somebody who asks may not be shown the job yet."""
     details: dict[str, JsonValue] = Field(default_factory=dict)
 
     @property

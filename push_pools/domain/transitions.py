@@ -176,6 +176,7 @@ def intend(
         phase=Phase.CALLING,
         job=job,
         policy=run.policy if old is not None and run.policy is not None else policy,
+        places={},
         hints=0,
     ).noted(moment.now, "intent", key=handle.key, attempt=run.attempt, launch=run.launch, call=job.calls)
 
@@ -248,7 +249,8 @@ def refuse(
         job = job.model_copy(
             update={
                 "open_since": None if fresh else job.open_since,
-                "last_refusal": why or job.last_refusal,
+                # A refusal that is bound to the key is what the attempt ends with, not what came while it settled.
+                "last_refusal": job.last_refusal if job.refused else why or job.last_refusal,
             }
         )
     phase = Phase.READY if fresh else Phase.CALLING
@@ -256,6 +258,32 @@ def refuse(
     return run.evolve(
         phase=phase, job=job, state=shown, claim=None, lapses=0, due_at=retry_at, wake_at=retry_at, hints=0
     ).noted(moment.now, "refused" if answered else "unanswered", why=note, again_at=retry_at.isoformat())
+
+
+def wait_for_pace(
+    run: FlowRun, fence: int, places: dict[str, datetime], at: datetime, moment: Moment, why: str
+) -> FlowRun:
+    """Give the claim back before a call, until its turn comes at `at`; the places taken for it are kept.
+
+    Nothing was refused, so this is no failure: the attempt's time to get a job begins anew. An open call stays open.
+
+    Raises:
+        ClaimLost: The claim is not mine.
+    """
+    require_fence(run, fence)
+    fresh = run.phase is Phase.CLAIMED
+    waiting = run.evolve(
+        phase=Phase.READY if fresh else Phase.CALLING,
+        state=State.of("Scheduled", moment.now, f"pacing: {why}") if fresh and not run.cancel else run.state,
+        places=places,
+        claim=None,
+        lapses=0,
+        tried_since=None if run.job is None else run.tried_since,
+        due_at=at,
+        wake_at=at,
+        hints=0,
+    )
+    return waiting.noted(moment.now, "pacing", why=why, again_at=at.isoformat())
 
 
 def bind_refusal(run: FlowRun, fence: int, why: State, moment: Moment, timing: Timing) -> FlowRun:
@@ -357,7 +385,7 @@ def observe(
     job = job.model_copy(
         update={
             "seen_rank": seen.status.rank,
-            "seen_at": seen.observed_at,
+            "seen_at": job.seen_at if seen.told else seen.observed_at,
             "unseen_since": None,
             "unseen_alarm": False,
             "started_at": job.started_at or seen.started_at or (moment.now if seen.status.rank >= 2 else None),
@@ -404,6 +432,7 @@ def _surely_gone(job: Job, seen: Observation, timing: Timing) -> bool:
     What counts is when the platform was asked, not when the answer is applied: it may come late, and a platform shows
     a new job late. The looks that are compared may be of two hosts, whose clocks differ.
     """
+    # A job that only events have shown was not seen: they may come before it is shown to those who ask.
     if job.seen_rank > 0 and job.seen_at is not None:
         return seen.observed_at >= job.seen_at + timedelta(seconds=CLOCKS_DIFFER_SECONDS)
     return _is_old(job, seen.observed_at, timing)
@@ -693,6 +722,14 @@ def hinted(run: FlowRun, now: datetime) -> FlowRun:
     """Record that a hint was sent again, and put the next one off by 2, 4, 8, at most 10 minutes."""
     minutes = min(2 ** (run.hints + 1), 10)
     return run.evolve(hints=run.hints + 1, wake_at=now + timedelta(minutes=minutes))
+
+
+def owing(run: FlowRun, chore: Chore, now: datetime) -> FlowRun:
+    """Return the run with one more chore, to be looked at now."""
+    wake_at = min(run.wake_at, now) if run.wake_at else now
+    return run.evolve(
+        chores=(*run.chores, chore), phase=Phase.ENDED if run.is_final else run.phase, wake_at=wake_at, hints=0
+    )
 
 
 def chore_done(run: FlowRun, name: str, moment: Moment) -> FlowRun:

@@ -24,6 +24,7 @@ from push_pools.platforms.ecs_config import EcsJobConfiguration, EcsVariables
 from push_pools.platforms.ecs_definition import main_container
 from push_pools.platforms.ecs_errors import (
     TYPE,
+    naming_role,
     nothing_started,
     ours_from,
     resource_ids,
@@ -31,15 +32,18 @@ from push_pools.platforms.ecs_errors import (
 )
 from push_pools.platforms.ecs_jobs import EcsJobs
 from push_pools.platforms.ecs_observe import run_of
+from push_pools.platforms.ecs_pace import Paces, account_of
 from push_pools.platforms.ecs_prepare import Preparation
+from push_pools.ports import ReportedJob
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mypy_boto3_ecs import ECSClient
     from pydantic import JsonValue
 
     from push_pools.domain.jobs import BaseJobConfiguration, BaseVariables
+    from push_pools.domain.pace import Pace
     from push_pools.domain.states import Observation
     from push_pools.ports import LogPage, Memo, PlatformContext
 
@@ -67,7 +71,8 @@ class EcsPlatform:
 
     def __init__(self, context: PlatformContext) -> None:
         self._clients = Clients(context.credentials)
-        self._preparation = Preparation(self._clients)
+        self._paces = Paces(context.settings, context.real_clock)
+        self._preparation = Preparation(self._clients, self._paces)
         self._jobs = EcsJobs(self._clients, context.clock)
 
     # -- before the call
@@ -97,8 +102,13 @@ class EcsPlatform:
             InvalidJobVariables: ECS would refuse the job.
             JobRejected: AWS refused the definition.
             PlatformUnavailable: AWS could not be asked.
+            Pacing: Too many definitions are registered at once; it is not this one's turn yet.
         """
-        return self._preparation.complete(_ours(job), memo)
+        config = _ours(job)
+        try:
+            return self._preparation.complete(config, memo)
+        except JobRejected as error:
+            raise naming_role(error, config.roles) from error
 
     def preview(self, job: BaseJobConfiguration) -> dict[str, JsonValue]:
         """Return the requests of `prepare` and `submit`; what only AWS knows is described in angle brackets.
@@ -107,6 +117,12 @@ class EcsPlatform:
             InvalidJobVariables: ECS would refuse the job.
         """
         return self._preparation.preview(_ours(job))
+
+    def paces(self, job: BaseJobConfiguration) -> Sequence[Pace]:
+        """Return the rate of RunTask in the job's account and region."""
+        config = _ours(job)
+        account = account_of(config) or config.credential_block_id or "service"
+        return [self._paces.of_run_task(f"{account}/{config.region}")]
 
     # -- the call
 
@@ -119,7 +135,14 @@ class EcsPlatform:
         Raises:
             JobRejected: As `ports.Platform.submit`, and so the others.
         """
-        began, config = time.monotonic(), _ours(job)
+        config = _ours(job)
+        try:
+            return self._submit(config, key)
+        except JobRejected as error:
+            raise naming_role(error, config.roles) from error
+
+    def _submit(self, config: EcsJobConfiguration, key: str) -> JobHandle:
+        began = time.monotonic()
         request = config.run_task_request(key)
         self._clients.credentials(config.credential_block_id).check(TYPE)
         with ours_from(submit_error):
@@ -180,6 +203,21 @@ class EcsPlatform:
     def observe(self, handles: Sequence[JobHandle]) -> Sequence[Observation]:
         """Return what ECS says of these tasks, in their order."""
         return self._jobs.observe(handles)
+
+    def reported(self, detail: Mapping[str, JsonValue]) -> ReportedJob | None:
+        """Return the run and attempt that the task of an "ECS Task State Change" event was started for."""
+        run = run_of(detail.get("startedBy"))
+        return ReportedJob(UUID(run[0]), run[1]) if run else None
+
+    def read_event(self, detail: Mapping[str, JsonValue], handle: JobHandle) -> tuple[JobHandle, Observation] | None:
+        """Return the task's handle and what the event says of it.
+
+        A task that is over without an exit code is looked at once more: the event may be older than that code.
+
+        Raises:
+            PlatformUnavailable: ECS could not be asked.
+        """
+        return self._jobs.read_event(detail, handle)
 
     def stop(self, handle: JobHandle, grace_seconds: float) -> None:
         """Ask ECS to stop the task. How long it has is `stopTimeout` of its container, and cannot be said here."""

@@ -22,7 +22,7 @@ from push_pools.domain.templates import block_ref
 from push_pools.platforms import ecs_request
 from push_pools.platforms.ecs_definition import family_name
 
-LaunchType = Literal["FARGATE", "EC2", "EXTERNAL", "FARGATE_SPOT"]
+LaunchType = Literal["FARGATE", "EC2", "EXTERNAL", "FARGATE_SPOT", "MANAGED_INSTANCES"]
 
 TASK_DEFINITION: dict[str, Any] = {
     "family": "{{ family }}",
@@ -33,11 +33,20 @@ TASK_DEFINITION: dict[str, Any] = {
             "entryPoint": "{{ entrypoint }}",
             "secrets": "{{ secrets }}",
             "stopTimeout": "{{ stop_timeout }}",
+            "repositoryCredentials": {"credentialsParameter": "{{ repository_credentials }}"},
+            "mountPoints": "{{ mount_points }}",
+            "ulimits": "{{ ulimits }}",
+            "linuxParameters": "{{ linux_parameters }}",
+            "readonlyRootFilesystem": "{{ readonly_root_filesystem }}",
         }
     ],
+    "volumes": "{{ volumes }}",
     "executionRoleArn": "{{ execution_role_arn }}",
     "taskRoleArn": "{{ task_role_arn }}",
-    "runtimePlatform": {"cpuArchitecture": "{{ cpu_architecture }}"},
+    "runtimePlatform": {
+        "cpuArchitecture": "{{ cpu_architecture }}",
+        "operatingSystemFamily": "{{ operating_system_family }}",
+    },
 }
 """What is registered once per content. All else is overridden per run, so that runs share a definition."""
 
@@ -51,15 +60,31 @@ TASK_RUN_REQUEST: dict[str, Any] = {
         "memory": "{{ memory }}",
         "ephemeralStorage": {"sizeInGiB": "{{ ephemeral_storage }}"},
         "containerOverrides": [
-            {"name": "{{ container_name }}", "command": "{{ command }}", "environment": "{{ env }}"}
+            {
+                "name": "{{ container_name }}",
+                "command": "{{ command }}",
+                "environment": "{{ env }}",
+                "environmentFiles": "{{ environment_files }}",
+                "resourceRequirements": "{{ resource_requirements }}",
+            }
         ],
     },
     "tags": "{{ tags }}",
+    "platformVersion": "{{ platform_version }}",
+    "propagateTags": "{{ propagate_tags }}",
+    "enableECSManagedTags": "{{ enable_ecs_managed_tags }}",
+    "enableExecuteCommand": "{{ enable_execute_command }}",
+    "group": "{{ group }}",
+    "placementConstraints": "{{ placement_constraints }}",
+    "placementStrategy": "{{ placement_strategy }}",
+    "volumeConfigurations": "{{ volume_configurations }}",
 }
 
 IGNORED = {
     "auto_deregister_task_definition": "definitions are shared by runs, and are never deregistered by one",
     "match_latest_revision_in_family": "a definition is found by the hash of its content",
+    "stream_output": "no process waits beside the job; `push-pools flow-run logs` reads its output from CloudWatch",
+    "task_watch_poll_interval": "no process waits beside the job; sweeps and events bring its status back",
 }
 """Variables that are accepted, so that Prefect's job variables can be used, and why they do nothing."""
 
@@ -114,7 +139,15 @@ class EcsVariables(BaseVariables):
         default=None, ge=21, le=200, description="Disk space in GiB, on Fargate; by default Fargate's own, 20."
     )
     cpu_architecture: Literal["X86_64", "ARM64"] | None = Field(
-        default=None, title="CPU Architecture", description="By default X86_64."
+        default=None, title="CPU Architecture", description="What the image is built for; by default X86_64."
+    )
+    operating_system_family: str | None = Field(
+        default=None,
+        description="The operating system of the task, such as WINDOWS_SERVER_2022_CORE; by default LINUX.",
+    )
+    resource_requirements: dict[str, str] = Field(
+        default_factory=dict,
+        description="What else the container needs of its host: `GPU` to a number. Not on Fargate.",
     )
     container_name: str | None = Field(
         default=None, description="The container that the job runs in, and whose exit decides. By default `flow`."
@@ -123,6 +156,27 @@ class EcsVariables(BaseVariables):
         default_factory=dict,
         description="Environment variables whose values ECS reads at the start: name to the ARN of a secret of "
         "Secrets Manager or of a parameter of Systems Manager. Needs `execution_role_arn`.",
+    )
+    environment_files: list[str] = Field(
+        default_factory=list,
+        max_length=10,
+        description="ARNs of `.env` files in S3 that ECS adds to the environment, up to 10: a way around the limit of "
+        "8,192 characters. Read with `execution_role_arn`.",
+    )
+    repository_credentials: str | None = Field(
+        default=None,
+        description="ARN of a secret with the login of a private registry that is not ECR, read with "
+        "`execution_role_arn`.",
+    )
+    prefect_api_key_secret_arn: str | None = Field(
+        default=None,
+        title="Prefect API Key Secret ARN",
+        description="ARN of a secret that becomes PREFECT_API_KEY, in place of an entry of `env`; for Prefect's flows.",
+    )
+    prefect_api_auth_string_secret_arn: str | None = Field(
+        default=None,
+        title="Prefect API Auth String Secret ARN",
+        description="ARN of a secret that becomes PREFECT_API_AUTH_STRING, likewise.",
     )
     task_role_arn: str | None = Field(
         default=None, title="Task Role ARN", description="The role that the job's own calls to AWS have."
@@ -162,7 +216,45 @@ class EcsVariables(BaseVariables):
         le=120,
         description="Seconds between SIGTERM and SIGKILL when a job is stopped; ECS's default is 30.",
     )
+    volumes: list[dict[str, Any]] = Field(
+        default_factory=list, description="Volumes of the task, as in a task definition (EFS, bind mounts)."
+    )
+    mount_points: list[dict[str, Any]] = Field(
+        default_factory=list, description="Where the container has them: `sourceVolume`, `containerPath`, `readOnly`."
+    )
+    volume_configurations: list[dict[str, Any]] = Field(
+        default_factory=list, description="EBS volumes that are made for each task, as RunTask takes them."
+    )
+    ulimits: list[dict[str, Any]] = Field(
+        default_factory=list, description="Limits of the container: `name`, `softLimit` and `hardLimit`."
+    )
+    linux_parameters: dict[str, Any] = Field(
+        default_factory=dict, description="`initProcessEnabled`, `capabilities` and so on, as in a task definition."
+    )
+    readonly_root_filesystem: bool | None = Field(
+        default=None, description="Whether the container may not write but to its volumes."
+    )
     tags: dict[str, str] = Field(default_factory=dict, description="Tags of the task, beside its labels.")
+    propagate_tags: Literal["TASK_DEFINITION", "NONE"] | None = Field(
+        default=None, description="Whether tags of the definition are copied to the task."
+    )
+    enable_ecs_managed_tags: bool | None = Field(
+        default=None, title="Enable ECS Managed Tags", description="Whether ECS tags the task with its cluster's name."
+    )
+    enable_execute_command: bool | None = Field(
+        default=None,
+        description="Whether `aws ecs execute-command` may open a shell in the job. Needs `task_role_arn`.",
+    )
+    platform_version: str | None = Field(
+        default=None, description="The platform version of Fargate; by default the latest."
+    )
+    group: str | None = Field(default=None, description="The task group, which placement and events can go by.")
+    placement_constraints: list[dict[str, Any]] = Field(
+        default_factory=list, max_length=10, description="Which hosts may be used. Not on Fargate."
+    )
+    placement_strategy: list[dict[str, Any]] = Field(
+        default_factory=list, max_length=5, description="Which of these are preferred. Not on Fargate."
+    )
     task_start_timeout_seconds: float | None = Field(
         default=None, gt=0, description="How long a task may take to begin to run; by default 600."
     )
@@ -177,6 +269,12 @@ class EcsVariables(BaseVariables):
     )
     match_latest_revision_in_family: bool = Field(
         default=False, description=f"Accepted, and without effect: {IGNORED['match_latest_revision_in_family']}."
+    )
+    stream_output: bool | None = Field(
+        default=None, description=f"Accepted, and without effect: {IGNORED['stream_output']}."
+    )
+    task_watch_poll_interval: float | None = Field(
+        default=None, description=f"Accepted, and without effect: {IGNORED['task_watch_poll_interval']}."
     )
 
 
@@ -200,11 +298,15 @@ class EcsJobConfiguration(BaseJobConfiguration):
     configure_cloudwatch_logs: bool | None = None
     cloudwatch_logs_options: dict[str, str] = Field(default_factory=dict)
     cloudwatch_logs_prefix: str | None = None
+    prefect_api_key_secret_arn: str | None = Field(default=None, title="Prefect API Key Secret ARN")
+    prefect_api_auth_string_secret_arn: str | None = Field(default=None, title="Prefect API Auth String Secret ARN")
     task_start_timeout_seconds: float | None = Field(default=None, gt=0)
     timeout: float | None = Field(default=None, ge=0)
     grace_seconds: float | None = Field(default=None, ge=0)
     auto_deregister_task_definition: bool = False
     match_latest_revision_in_family: bool = False
+    stream_output: bool | None = None
+    task_watch_poll_interval: float | None = None
 
     started_by: Annotated[str | None, SkipJsonSchema()] = None
     """`startedBy` of the task, by which the task of a run is found: `pp/<run id>/<attempt>`."""
@@ -271,6 +373,25 @@ class EcsJobConfiguration(BaseJobConfiguration):
     def credential_block_id(self) -> str | None:
         """The block that the clients are opened with; `None` for the service's own identity."""
         return block_ref(self.aws_credentials) if self.aws_credentials else None
+
+    @property
+    def secret_variables(self) -> dict[str, str]:
+        """Environment variables that ECS reads from secrets, beside those of `secrets`; none in others' definitions."""
+        if ecs_request.given_definition(self) and not self.definition_hash:
+            return {}
+        named = {
+            "PREFECT_API_KEY": self.prefect_api_key_secret_arn,
+            "PREFECT_API_AUTH_STRING": self.prefect_api_auth_string_secret_arn,
+        }
+        return {name: arn for name, arn in named.items() if arn}
+
+    @property
+    def roles(self) -> dict[str, object]:
+        """The roles that the task is given, by the variables that name them."""
+        overrides, definition = self.task_run_request.get("overrides") or {}, self.task_definition
+        execution = definition.get("executionRoleArn") or overrides.get("executionRoleArn") or self.execution_role_arn
+        task = definition.get("taskRoleArn") or overrides.get("taskRoleArn")
+        return {"execution_role_arn": execution, "task_role_arn": task}
 
     @property
     def notes(self) -> list[str]:

@@ -105,7 +105,7 @@ def _body(job: EcsJobConfiguration, region: str) -> dict[str, Any]:
     _set_launch(body, job, fargate=fargate)
     _set_size(body, fargate=fargate)
     platform = body.get("runtimePlatform") or {}
-    if platform.get("cpuArchitecture"):
+    if any(platform.values()):
         body["runtimePlatform"] = {"operatingSystemFamily": "LINUX", **platform}
     if body.get("tags"):
         body["tags"] = tag_pairs(as_map(body["tags"], "key", "value"))
@@ -144,6 +144,13 @@ def _container(container: dict[str, Any], main: str) -> dict[str, Any]:
 def _complete_main(container: dict[str, Any], job: EcsJobConfiguration, region: str) -> None:
     if not container.get("image"):
         raise InvalidJobVariables(["image: name the image of the job, or a task_definition_arn"])
+    if job.secret_variables:
+        listed = as_map(container.get("secrets"), "name", "valueFrom")
+        container["secrets"] = as_pairs(listed | job.secret_variables, "name", "valueFrom")
+        # ECS refuses a name that is both, and a definition's environment is for everybody to read.
+        container["environment"] = [
+            each for each in container["environment"] if each["name"] not in job.secret_variables
+        ]
     if container.get("stopTimeout") is None and job.grace_seconds is not None:
         container["stopTimeout"] = min(math.ceil(job.grace_seconds), _LONGEST_STOP)
     if job.configure_cloudwatch_logs and not container.get("logConfiguration"):
@@ -159,7 +166,8 @@ def _complete_main(container: dict[str, Any], job: EcsJobConfiguration, region: 
 def _set_launch(body: dict[str, Any], job: EcsJobConfiguration, *, fargate: bool) -> None:
     if job.execution_role_arn and not body.get("executionRoleArn"):
         body["executionRoleArn"] = job.execution_role_arn
-    launch = "FARGATE" if fargate else "EXTERNAL" if job.task_run_request.get("launchType") == "EXTERNAL" else "EC2"
+    asked = job.task_run_request.get("launchType")
+    launch = "FARGATE" if fargate else asked if asked in ("EXTERNAL", "MANAGED_INSTANCES") else "EC2"
     listed = list(body.get("requiresCompatibilities") or ())
     body["requiresCompatibilities"] = listed if launch in listed else [*listed, launch]
     # Fargate has no other mode; elsewhere the mode is the user's, and a network that is named needs this one.

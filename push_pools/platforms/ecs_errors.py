@@ -83,6 +83,7 @@ _DENIED: Final = frozenset(
 
 _QUOTA: Final = "limit|quota|exceed"
 _COUNTED: Final = "provisioning state|vcpus?|concurrently"
+_QUOTA_REACHED: Final = rf"({_QUOTA}).*({_COUNTED})|({_COUNTED}).*({_QUOTA})"
 
 
 def _one(*codes: str) -> frozenset[str]:
@@ -93,7 +94,7 @@ RULES: Final = (
     Rule(THROTTLES, Next.LATER, as_code="ThrottlingException"),
     Rule(_VAGUE, Next.LATER, r"rate exceeded|errorcode: throttling|\bthrottling\b", "ThrottlingException"),
     Rule(_VAGUE, Next.LATER, r"too many concurrent attempts", "ConcurrentRevisions"),
-    Rule(_VAGUE, Next.LATER, rf"({_QUOTA}).*({_COUNTED})|({_COUNTED}).*({_QUOTA})", "QuotaReached"),
+    Rule(_VAGUE, Next.LATER, _QUOTA_REACHED, "QuotaReached"),
     Rule(_one("LimitExceededException"), Next.LATER),
     Rule(_VAGUE, Next.LATER, r"no container instances were found", "NoContainerInstances"),
     Rule(_VAGUE, Next.LATER, r"capacity is unavailable", "CapacityUnavailable"),
@@ -178,6 +179,8 @@ def nothing_started(failures: list[Mapping[str, Any]]) -> NothingStarted:
 def _failure_code(reason: str) -> str:
     if re.fullmatch(r"[A-Z][A-Z_:]+", reason):
         return reason
+    if re.search(_QUOTA_REACHED, reason, re.IGNORECASE):
+        return "QuotaReached"
     return "CapacityUnavailable" if re.search(r"capacity", reason, re.IGNORECASE) else "RunTaskFailure"
 
 
@@ -189,6 +192,15 @@ def error_code(error: Exception) -> str:
 def error_text(error: Exception) -> str:
     """Return AWS's message of an error."""
     return str(_answer_of(error).get("Error", {}).get("Message", ""))
+
+
+def naming_role(error: JobRejected, roles: Mapping[str, object]) -> JobRejected:
+    """Return the error with the variable whose role it is about; AWS names roles by their ARN. `roles` is by variable.
+
+    A role that is in both variables is named by the first.
+    """
+    named = next((variable for variable, arn in roles.items() if arn and str(arn) in error.reason), None)
+    return JobRejected(TYPE, error.reason, codes=error.codes, variable=named) if named else error
 
 
 def resource_ids(error: Exception) -> list[str]:

@@ -10,7 +10,7 @@ from push_pools.domain.errors import PlatformUnavailable
 from push_pools.domain.failure_rows import MISSING
 from push_pools.domain.states import JobStatus, Observation
 from push_pools.platforms.ecs_errors import TYPE, asking_error, error_text, ours_from
-from push_pools.platforms.ecs_observe import gone, moment, observation, stop_reason
+from push_pools.platforms.ecs_observe import event_handle, gone, moment, observation, stop_reason
 from push_pools.platforms.ecs_request import started_by, started_by_key
 from push_pools.ports import LogPage
 
@@ -113,6 +113,25 @@ class EcsJobs:
                     tasks |= {str(task.get("taskArn")): dict(task) for task in answer["tasks"]}
                     missing |= {str(each.get("arn")): str(each.get("reason")) for each in answer["failures"]}
         return [_observed(handle, tasks, missing, now) for handle in handles]
+
+    def read_event(self, detail: Mapping[str, Any], handle: JobHandle) -> tuple[JobHandle, Observation] | None:
+        """Return the task's handle and what an event says of it; `None` for a task in another place.
+
+        Raises:
+            PlatformUnavailable: ECS could not be asked.
+        """
+        found = event_handle(detail, handle)
+        if found is None:
+            return None
+        try:
+            seen = observation(detail, found, self._clock.now()).model_copy(update={"told": True})
+        except (TypeError, ValueError, AttributeError):
+            return None  # Not what ECS sends; the sweep looks by itself.
+        if seen.is_over and seen.exit_code is None:
+            (seen,) = self.observe([found])
+            if not seen.is_over or seen.status is JobStatus.GONE:
+                return None  # ECS does not show the end yet; the sweep will see it with its exit code.
+        return found, seen
 
     # -- stop
 

@@ -25,7 +25,7 @@ STOP_REASON: Final = "push-pools"
 _STARTING: Final = frozenset({"PROVISIONING", "PENDING", "ACTIVATING"})
 _RUNNING: Final = frozenset({"RUNNING", "DEACTIVATING", "STOPPING", "DEPROVISIONING"})
 _OVER: Final = frozenset({"STOPPED", "DELETED"})
-_STARTED_BY: Final = re.compile(r"pp/([0-9a-f-]{36})/(\d+)")
+_STARTED_BY: Final = re.compile(r"pp/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/(\d{1,9})")
 _NAMED: Final = re.compile(r"\b[A-Z][A-Za-z]+(?:Error|Exception)\b")
 
 
@@ -54,6 +54,25 @@ def observation(task: Mapping[str, Any], handle: JobHandle, now: datetime) -> Ob
     return Observation(
         key=handle.key, status=status, observed_at=now, started_at=started, details={"last_status": last}
     )
+
+
+def event_handle(detail: Mapping[str, Any], handle: JobHandle) -> JobHandle | None:
+    """Return the handle with the pid of the task that an event is about; `None` if it is in another place.
+
+    Cluster and region are compared by name: a task of another cluster with an equal `startedBy` is none of ours.
+    """
+    task, cluster = detail.get("taskArn"), detail.get("clusterArn")
+    if not (isinstance(task, str) and isinstance(cluster, str)):
+        return None
+    wanted = handle.place.get("cluster", "default")
+    region = handle.place.get("region")
+    if _short(cluster) != _short(wanted) or (region and f":{region}:" not in task):
+        return None
+    return handle.model_copy(update={"pid": f"{wanted}::{task}"})
+
+
+def _short(cluster: str) -> str:
+    return cluster.rpartition("/")[2]
 
 
 def gone(handle: JobHandle, now: datetime, reason: str) -> Observation:
@@ -110,10 +129,12 @@ def main_of(task: Mapping[str, Any], name: str | None) -> Mapping[str, Any] | No
 
 
 def _details(task: Mapping[str, Any]) -> dict[str, JsonValue]:
+    version = task.get("version")
     exits: dict[str, JsonValue] = {
         str(each.get("name")): each.get("exitCode") for each in task.get("containers") or () if isinstance(each, dict)
     }
-    return {"last_status": str(task.get("lastStatus")), "exit_codes": exits}
+    seen: dict[str, JsonValue] = {"last_status": str(task.get("lastStatus")), "exit_codes": exits}
+    return {**seen, "version": version} if isinstance(version, int) else seen
 
 
 def moment(value: object) -> datetime | None:

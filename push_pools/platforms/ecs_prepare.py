@@ -8,6 +8,7 @@ from push_pools.domain.errors import JobRejected, PlatformError
 from push_pools.platforms.ecs_definition import build_definition, main_container
 from push_pools.platforms.ecs_errors import TYPE, ours_from, prepare_error
 from push_pools.platforms.ecs_network import Networks
+from push_pools.platforms.ecs_pace import account_of
 from push_pools.platforms.ecs_register import Definitions, ProcessMemo, memo_key, register
 from push_pools.platforms.ecs_request import build_request, given_definition, given_network
 
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
 
     from push_pools.platforms.ecs_clients import Clients
     from push_pools.platforms.ecs_config import EcsJobConfiguration
+    from push_pools.platforms.ecs_pace import Paces
     from push_pools.ports import Memo
 
 
 class Preparation:
     """Completes jobs, and shows what that would come to."""
 
-    def __init__(self, clients: Clients) -> None:
-        self._clients = clients
+    def __init__(self, clients: Clients, paces: Paces) -> None:
+        self._clients, self._paces = clients, paces
         self._definitions, self._networks = Definitions(), Networks()
         self._memo: Memo = ProcessMemo()
 
@@ -61,9 +63,12 @@ class Preparation:
         # Built before anything is registered: what cannot be run is not registered either.
         request = build_request(job, definition="", container=built.container, network=network)
         ecs = self._clients(job.credential_block_id, region, "ecs", retries=True)
-        request["taskDefinition"] = self._definitions.ensure(
-            memo_key(self._clients.scope(job, region), built.hash), self._memo, lambda: _register(ecs, built.request)
+        scope = self._clients.scope(job, region)
+        account = account_of(job)
+        register = self._paces.registering(
+            lambda: _register(ecs, built.request), self._memo, f"{account}/{region}" if account else scope
         )
+        request["taskDefinition"] = self._definitions.ensure(memo_key(scope, built.hash), self._memo, register)
         return _complete(
             job,
             region,
@@ -78,9 +83,16 @@ class Preparation:
         if mode != "awsvpc":
             return None
         scope = self._clients.scope(job, region)
-        return given_network(job) or self._networks.of_vpc(
-            scope, job.vpc_id, lambda: self._clients(job.credential_block_id, region, "ec2", retries=True)
-        )
+
+        def ec2() -> Any:
+            return self._clients(job.credential_block_id, region, "ec2", retries=True)
+
+        given = given_network(job)
+        if given is None:
+            return self._networks.of_vpc(scope, job.vpc_id, ec2)
+        if job.vpc_id:
+            self._networks.check(scope, job.vpc_id, given, ec2)
+        return given
 
     def renew(self, job: EcsJobConfiguration, ecs: ECSClient) -> str:
         """Register the job's task definition anew, for all later jobs too, and return the new ARN.

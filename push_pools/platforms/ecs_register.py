@@ -5,16 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from zlib import crc32
 
 from push_pools.domain.errors import JobRejected, PlatformError
+from push_pools.domain.pace import take
 from push_pools.platforms.ecs_definition import log_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from mypy_boto3_ecs import ECSClient
     from pydantic import JsonValue
 
+    from push_pools.domain.pace import Rate
     from push_pools.ports import Memo
 
 KEPT_SECONDS: Final = 60.0
@@ -38,6 +42,8 @@ class ProcessMemo:
 
     def __init__(self) -> None:
         self._kept: dict[str, str] = {}
+        self._places: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     def remember(self, key: str, value: str) -> str:
         return self._kept.setdefault(key, value)
@@ -47,6 +53,11 @@ class ProcessMemo:
 
     def forget(self, key: str) -> None:
         self._kept.pop(key, None)
+
+    def pace(self, scope: str, rate: Rate, now: datetime, *, ahead_seconds: float = 0.0) -> datetime:
+        with self._lock:
+            place, self._places[scope] = take(self._places.get(scope), rate, now, ahead_seconds)
+        return place
 
 
 def memo_key(scope: str, hash_: str) -> str:
@@ -82,7 +93,7 @@ class Definitions:
         arrived = self._seconds()
         if (arn := memo.recall(key)) not in (None, instead_of):
             return str(arn)
-        stripe = self._stripes[hash(key) % _STRIPES]
+        stripe = self._stripes[crc32(key.encode()) % _STRIPES]
         with stripe.lock:
             if stripe.failed and stripe.failed[0] == key and stripe.failed[1] > arrived:
                 raise stripe.failed[2]

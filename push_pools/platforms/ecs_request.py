@@ -89,7 +89,15 @@ def _role_problems(job: EcsJobConfiguration) -> list[str]:
     problems = []
     if job.configure_cloudwatch_logs:
         problems.append("configure_cloudwatch_logs: give an execution_role_arn too; ECS writes the logs with that role")
-    if any(each.get("secrets") for each in containers(job.task_definition, "containerDefinitions")):
+    listed = containers(job.task_definition, "containerDefinitions")
+    if job.secret_variables:
+        named = "prefect_api_key_secret_arn" if job.prefect_api_key_secret_arn else "prefect_api_auth_string_secret_arn"
+        problems.append(f"{named}: give an execution_role_arn too; ECS reads the secret with that role")
+    if any((each.get("repositoryCredentials") or {}).get("credentialsParameter") for each in listed):
+        problems.append(
+            "repository_credentials: give an execution_role_arn too; ECS logs in to the registry with that role"
+        )
+    if any(each.get("secrets") for each in listed):
         problems.append("secrets: give an execution_role_arn too; ECS reads the secrets with that role")
     return problems
 
@@ -183,13 +191,22 @@ def _own_override(job: EcsJobConfiguration, override: Mapping[str, Any], main: s
     template = {name: value if value is None else str(value) for name, value in listed.items()}
     service = {name: job.env[name] for name in SERVICE_ENV if name in job.env}
     command = override["command"] if override.get("command") else job.command_list()
-    return _shaped({**override, "name": main, "command": command, "environment": job.env | template | service})
+    environment = job.env | template | service
+    # What ECS reads from a secret is not also written into the request.
+    shown = {name: value for name, value in environment.items() if name not in job.secret_variables}
+    return _shaped({**override, "name": main, "command": command, "environment": shown})
 
 
 def _shaped(override: Mapping[str, Any]) -> dict[str, Any]:
     shaped = dict(override)
     shaped["command"] = words(override.get("command"))
     shaped["environment"] = as_pairs(as_map(override.get("environment"), "name", "value"), "name", "value")
+    shaped["environmentFiles"] = [
+        {"type": "s3", "value": each} if isinstance(each, str) else each
+        for each in override.get("environmentFiles") or ()
+    ]
+    needs = as_map(override.get("resourceRequirements"), "type", "value")
+    shaped["resourceRequirements"] = as_pairs(needs, "type", "value")
     return shaped | {
         field: whole_number(shaped[field]) for field in ("cpu", "memory", "memoryReservation") if field in shaped
     }

@@ -23,6 +23,15 @@ NEEDED: Final = ("type", "job_configuration", "submit", "find", "observe", "stop
 """Names without which a class is surely no platform."""
 
 
+LOCAL: Final = frozenset({"process"})
+"""The types whose jobs run on the machine of the server."""
+
+
+def hosted_platforms() -> tuple[EntryPoint, ...]:
+    """Return what is installed and can be used where there is no server: jobs run elsewhere than where it is asked."""
+    return tuple(entry for entry in entry_points(group=GROUP) if entry.name not in LOCAL)
+
+
 class EntryPointPlatforms:
     """Implements `ports.Platforms`. Each platform is imported and built once, on first use, by whichever thread asks.
 

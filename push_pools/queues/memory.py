@@ -39,6 +39,10 @@ class MemoryQueue:
         with self._lock:
             self._messages[str(next(self._ids))] = _Message(body, self._seconds() + max(delay_seconds, 0.0))
 
+    def send_all(self, messages: Sequence[tuple[str, float]]) -> None:
+        for body, delay_seconds in messages:
+            self.send(body, delay_seconds=delay_seconds)
+
     def receive(self, limit: int, visibility_seconds: float) -> Sequence[Delivery]:
         now, found = self._seconds(), []
         with self._lock:

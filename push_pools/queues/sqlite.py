@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_RECEIVES: Final = 5
 
+_SEND: Final = "INSERT INTO messages (body, visible_at) VALUES (?, ?)"
+
 
 class SqliteQueue:
     """A queue that survives its process; `wait` returns early when this process sends."""
@@ -32,10 +34,19 @@ class SqliteQueue:
         self._count = 0
 
     def send(self, body: str, *, delay_seconds: float = 0.0) -> None:
-        at = self._seconds() + max(delay_seconds, 0.0)
-        self._file.execute("INSERT INTO messages (body, visible_at) VALUES (?, ?)", (body, at))
+        self._file.execute(_SEND, (body, self._seconds() + max(delay_seconds, 0.0)))
+        self._tell(1)
+
+    def send_all(self, messages: Sequence[tuple[str, float]]) -> None:
+        now = self._seconds()
+        with self._file.transaction() as execute:
+            for body, delay_seconds in messages:
+                execute(_SEND, (body, now + max(delay_seconds, 0.0)))
+        self._tell(len(messages))
+
+    def _tell(self, count: int) -> None:
         with self._sent:
-            self._count += 1
+            self._count += count
             self._sent.notify_all()
 
     @property

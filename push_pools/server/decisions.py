@@ -10,17 +10,9 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from push_pools.domain.errors import (
-    InvalidInput,
-    NotAllowed,
-    NotFound,
-    OutOfTime,
-    PlatformMissing,
-    PushPoolsError,
-    StoreUnavailable,
-)
+from push_pools.domain.errors import PushPoolsError
 from push_pools.ports import Invocation
-from push_pools.services.handle import handle_message
+from push_pools.services.handle import Fate, deliver
 from push_pools.services.ledger import change, send_hint_at
 from push_pools.services.poll import job_over
 from push_pools.services.sweep import sweep
@@ -31,8 +23,6 @@ if TYPE_CHECKING:
     from push_pools.ports import App, Delivery, LocalQueue
 
 log = logging.getLogger("push_pools")
-MAX_TRIES: Final = 5
-"""How often a message is tried that makes a handler fail in an unforeseen way."""
 BACK_SECONDS: Final = 1.0
 """After how long a message comes back that could not be handled now."""
 VISIBILITY_MARGIN_SECONDS: Final = 30.0
@@ -47,22 +37,14 @@ def visibility_seconds(app: App) -> float:
 def handle_delivery(delivery: Delivery, owner: str, app: App, queue: LocalQueue) -> None:
     """Handle a message and do with it what the outcome asks for: acknowledge it, give it back, or bury it."""
     deadline = app.real_clock.now() + timedelta(seconds=app.timing.function_seconds)
-    try:
-        handle_message(delivery.body, f"local:{delivery.id}", app, Invocation(owner, deadline))
-    except (OutOfTime, StoreUnavailable) as error:
-        log.warning("message_back", extra={"message_id": delivery.id, "reason": str(error)})
-        queue.release(delivery, delay_seconds=BACK_SECONDS)
-    except (InvalidInput, NotAllowed, NotFound, PlatformMissing) as error:
-        log.warning("message_dead", extra={"message_id": delivery.id, "reason": str(error)})
-        queue.bury(delivery, str(error))
-    except Exception as error:
-        log.exception("message_failed", extra={"message_id": delivery.id})
-        if delivery.receives >= MAX_TRIES:
-            queue.bury(delivery, f"{type(error).__name__}: {error}")
-        else:
+    outcome = deliver(delivery.body, f"local:{delivery.id}", delivery.receives, app, Invocation(owner, deadline))
+    match outcome.fate:
+        case Fate.DONE:
+            queue.ack(delivery)
+        case Fate.BACK:
             queue.release(delivery, delay_seconds=BACK_SECONDS)
-    else:
-        queue.ack(delivery)
+        case Fate.DEAD:
+            queue.bury(delivery, outcome.reason)
 
 
 def take_over(owner: str, app: App, queue: LocalQueue) -> None:

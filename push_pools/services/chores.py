@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 from push_pools.domain import transitions
 from push_pools.domain.deployments import Deployment
-from push_pools.domain.errors import PlatformError
+from push_pools.domain.errors import NotPublished, PlatformError
 from push_pools.domain.runs import Chore, ChoreKind, Phase
 from push_pools.domain.states import JobStatus
 from push_pools.services.ask import asking, is_installed
 from push_pools.services.ledger import change, log, send_hint, send_hint_at
 from push_pools.services.limits import ask_to_admit
+from push_pools.services.news import publish_chore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from push_pools.ports import App
 
 ALARM_AFTER: Final = timedelta(hours=24)
+
+
+AT_THE_PLATFORM: Final = frozenset({ChoreKind.CLEANUP, ChoreKind.WATCH, ChoreKind.LOGS})
+"""Chores that only the handlers which act on the run's platform can do; others leave them to these."""
 
 
 class ChoreOpen(Exception):
@@ -62,7 +67,8 @@ def do_chores(run_id: UUID, app: App) -> None:
     run = app.store.get_run(run_id)
     now = app.clock.now()
     for chore in [chore for chore in run.chores if chore.not_before <= now]:
-        run = _do(run, chore, app)
+        if chore.kind not in AT_THE_PLATFORM or app.acts_on(run.platform):
+            run = _do(run, chore, app)
     if run.chores:
         send_hint_at(app, run, min(chore.not_before for chore in run.chores))
 
@@ -80,7 +86,7 @@ def follow_up(run: FlowRun, app: App) -> None:
 def _do(run: FlowRun, chore: Chore, app: App) -> FlowRun:
     try:
         _DO.get(chore.kind, _unknown)(run, chore, app)
-    except (PlatformError, ChoreOpen) as problem:
+    except (PlatformError, NotPublished, ChoreOpen) as problem:
         if app.clock.now() - chore.since > ALARM_AFTER:
             log.error("chore_overdue", extra={"flow_run_id": str(run.id), "chore": chore.name, "reason": str(problem)})
         reason = str(problem)
@@ -123,9 +129,18 @@ def _watch(run: FlowRun, chore: Chore, app: App) -> None:
     raise ChoreOpen("the job is not seen to be over yet; it was asked to stop")
 
 
+def _publish(run: FlowRun, chore: Chore, app: App) -> None:
+    publish_chore(chore, app)
+
+
 def _unknown(run: FlowRun, chore: Chore, app: App) -> None:
     """A newer release left it, and a newer one will do it: it is kept."""
     raise ChoreOpen(f"this release cannot do the chore {chore.kind!r}; upgrade push_pools")
 
 
-_DO: Final = {ChoreKind.WAKE: _wake, ChoreKind.CLEANUP: _cleanup, ChoreKind.WATCH: _watch}
+_DO: Final = {
+    ChoreKind.WAKE: _wake,
+    ChoreKind.CLEANUP: _cleanup,
+    ChoreKind.WATCH: _watch,
+    ChoreKind.PUBLISH: _publish,
+}

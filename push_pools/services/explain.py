@@ -105,6 +105,10 @@ def _unanswered(facts: Mapping[str, Any]) -> str:
     return f"no certain answer: {facts.get('why')}; looked up, then asked again, at {facts.get('again_at')}"
 
 
+def _pacing(facts: Mapping[str, Any]) -> str:
+    return f"waits for its turn, until {facts.get('again_at')}: {facts.get('why')}"
+
+
 def _settling(facts: Mapping[str, Any]) -> str:
     return f"waits until {facts.get('until')}, when no call can land any more ({facts.get('why')})"
 
@@ -165,6 +169,7 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "observed": _observed,
     "refused": _refused,
     "unanswered": _unanswered,
+    "pacing": _pacing,
     "settling": _settling,
     "late": _late,
     "unseen": _unseen,

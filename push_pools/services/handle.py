@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final
 
-from push_pools.domain.errors import NotFound
+from push_pools.domain.errors import (
+    InvalidInput,
+    NotAllowed,
+    NotFound,
+    OutOfTime,
+    PlatformMissing,
+    StoreUnavailable,
+)
 from push_pools.domain.events import (
     Admit,
     Chores,
+    JobChanged,
     ScheduledRun,
     Stop,
     Submit,
@@ -17,6 +27,7 @@ from push_pools.domain.events import (
 from push_pools.services.admit import admit
 from push_pools.services.chores import do_chores
 from push_pools.services.ledger import log
+from push_pools.services.reported import job_changed
 from push_pools.services.stop import stop_run
 from push_pools.services.submit import submit_run, submit_scheduled_run
 from push_pools.services.sweep import sweep
@@ -27,6 +38,53 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from push_pools.ports import App, Invocation
+
+    Handle = Callable[[str, str, App, Invocation], None]
+
+
+MAX_TRIES: Final = 5
+"""How often a message is tried that makes a handler fail in an unforeseen way."""
+
+
+class Fate(StrEnum):
+    """What becomes of a message that was handled."""
+
+    DONE = "done"
+    """The ledger holds its outcome: it is removed."""
+    BACK = "back"
+    """It could not be handled now: its queue delivers it again."""
+    DEAD = "dead"
+    """It can never be handled: it goes to the dead letters, with the reason."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What becomes of a message, and why if it is not done with."""
+
+    fate: Fate
+    reason: str = ""
+
+
+def deliver(
+    body: str, envelope_id: str, receives: int, app: App, invocation: Invocation, handle: Handle | None = None
+) -> Outcome:
+    """Handle a message and return what its queue does with it, on every hosting the same.
+
+    `receives` counts how often it was handed out, this time included. `handle` stands in for `handle_message`.
+    """
+    fields = {"message_id": envelope_id}
+    try:
+        (handle or handle_message)(body, envelope_id, app, invocation)
+    except (OutOfTime, StoreUnavailable) as error:
+        log.warning("message_back", extra={**fields, "reason": str(error)})
+        return Outcome(Fate.BACK, str(error))
+    except (InvalidInput, NotAllowed, NotFound, PlatformMissing) as error:
+        log.warning("message_dead", extra={**fields, "reason": str(error)})
+        return Outcome(Fate.DEAD, str(error))
+    except Exception as error:  # Whatever it is, other messages go on.
+        log.exception("message_failed", extra=fields)
+        return Outcome(Fate.DEAD if receives >= MAX_TRIES else Fate.BACK, f"{type(error).__name__}: {error}")
+    return Outcome(Fate.DONE)
 
 
 def handle_message(body: str, envelope_id: str, app: App, invocation: Invocation) -> None:
@@ -56,6 +114,8 @@ def handle_message(body: str, envelope_id: str, app: App, invocation: Invocation
         sweep(event.platform, app, shard=event.shard)
     elif isinstance(event, Admit):
         admit(event.work_pool, app)
+    elif isinstance(event, JobChanged):
+        job_changed(event, app)
     else:
         tick(app)
 

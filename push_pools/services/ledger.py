@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Final
 
 from push_pools.domain.errors import StoreUnavailable, VersionConflict
 from push_pools.domain.events import hint
+from push_pools.services.log import log
+from push_pools.services.news import owed, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from push_pools.domain.runs import FlowRun
     from push_pools.ports import App
 
-log = logging.getLogger("push_pools")
+__all__ = ["RunKnown", "change", "hint_type", "log", "put_first", "send_hint", "send_hint_at"]
+
 MAX_TRIES: Final = 20
 """How often a decision is made anew because somebody else wrote first."""
 MAX_DELAY_SECONDS: Final = 900.0
@@ -37,9 +39,11 @@ def put_first(run: FlowRun, app: App) -> FlowRun:
         RunKnown: Somebody has.
         StoreUnavailable: The ledger cannot be written.
     """
+    run = owed(None, run, app)
     stored = app.store.put_run(run)
     if stored != run.evolve(version=1):
         raise RunKnown(stored)
+    tell(None, stored, app)
     return stored
 
 
@@ -55,9 +59,13 @@ def change(app: App, run: FlowRun, decide: Callable[[FlowRun], FlowRun], *, coun
         if after is run:
             return run
         try:
-            return app.store.save(run, after, counting=counting) if counting else app.store.save(run, after)
+            owing = owed(run, after, app)
+            written = app.store.save(run, owing, counting=counting) if counting else app.store.save(run, owing)
         except VersionConflict:
             run = app.store.get_run(run.id)
+        else:
+            tell(run, written, app)
+            return written
     raise StoreUnavailable(f"flow run {run.id} is written to by too many at once")
 
 
@@ -70,9 +78,22 @@ def send_hint(app: App, run: FlowRun) -> None:
 
 def send_hint_at(app: App, run: FlowRun, at: datetime) -> None:
     """Send the run's hint with a delay; what is beyond a queue's longest delay is left to the tick."""
-    delay = (at - app.clock.now()).total_seconds() / app.clock.speed
-    if delay <= MAX_DELAY_SECONDS:
-        app.queue.send(hint(hint_type(run), run.id), delay_seconds=max(delay, 0.0))
+    for body, delay in _hints(app, [(run, at)]):
+        app.queue.send(body, delay_seconds=delay)
+
+
+def send_hints(app: App, runs: Iterable[FlowRun]) -> None:
+    """Send the hints of many runs, each for when it is due; what is too far away is left to the tick."""
+    if messages := list(_hints(app, ((run, run.due_at) for run in runs))):
+        app.queue.send_all(messages)
+
+
+def _hints(app: App, runs: Iterable[tuple[FlowRun, datetime]]) -> Iterator[tuple[str, float]]:
+    now, speed = app.clock.now(), app.clock.speed
+    for run, at in runs:
+        delay = (at - now).total_seconds() / speed
+        if delay <= MAX_DELAY_SECONDS:
+            yield hint(hint_type(run), run.id, run.platform), max(delay, 0.0)
 
 
 def hint_type(run: FlowRun) -> str:

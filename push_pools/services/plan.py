@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
@@ -20,9 +21,9 @@ from push_pools.domain.events import ScheduledRun, instant_text
 from push_pools.domain.planning import NOT_MISSED, PlanMark, due_fires, fire_times, why_skip
 from push_pools.domain.pools import WorkPool, WorkQueue
 from push_pools.domain.runs import FlowRun, Phase, ScheduleRef, run_id
-from push_pools.services.ledger import change, log, send_hint
+from push_pools.services.ledger import change, log, send_hint, send_hints
 from push_pools.services.records import MAX_TRIES
-from push_pools.services.schedule import new_run, send_if_soon
+from push_pools.services.schedule import new_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,8 @@ NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 RECENT: Final = timedelta(minutes=5)
 """A deployment written this long before a tick read the catalogue may have been written after: clocks differ, and
 writers are slow. It is planned once more."""
+BATCH: Final = 500
+"""How many runs are put and told of at once."""
 MOST_HINTS: Final = 100_000
 """Most runs put earlier that one tick sends the hints of; the next one sends those of more as overdue."""
 _SEARCH: Final = timedelta(days=35)
@@ -70,6 +73,8 @@ def plan_all(app: App) -> PlanReport:
     deployments = app.store.list(Deployment)
     for deployment in deployments:
         round_.plan(deployment)
+        round_.put(at_least=BATCH)
+    round_.put()
     round_.end(deployments)
     return round_.report
 
@@ -85,6 +90,7 @@ def plan_deployment(app: App, deployment: Deployment) -> PlanReport:
     try:
         round_ = _Round(app)
         round_.plan(deployment, anew=True)
+        round_.put(anew=True)
     except StoreUnavailable as error:
         log.warning("plan_failed", extra={"deployment": deployment.key, "reason": str(error)})
         return PlanReport(failed={deployment.key: str(error)})
@@ -125,6 +131,8 @@ class _Round:
         self._pools = {pool.name: pool for pool in app.store.list(WorkPool)}
         self._queues = {queue.key: queue for queue in app.store.list(WorkQueue)}
         self._kept = _kept_of(app.store)
+        self._todo: list[FlowRun] = []
+        self._planned: list[tuple[_Known, datetime]] = []
         self._failed: list[tuple[Deployment, datetime, str]] = []
         self._healed: list[PlanMark] = []
 
@@ -162,7 +170,7 @@ class _Round:
         known = (schedule.id, schedule.version, schedule.planned_from)
         begin = self._begin(deployment, schedule, begin, anew=anew)
         end = self.now + self.look_ahead
-        if not anew and (begin >= end or self._kept.is_empty(known, begin, end)):
+        if not anew and (begin >= end or self._kept.is_empty(known, schedule, begin, end)):
             return
         due = due_fires(
             schedule,
@@ -175,9 +183,12 @@ class _Round:
         )
         if due.capped:
             self._capped(deployment, schedule, due)
-        for index, fire in enumerate(due.fires):
-            self._put(deployment, schedule, fire, capped=due.capped and index == 0, anew=anew)
-        self._kept.keep(known, schedule, end)
+        runs = [self._run_of(deployment, schedule, fire) for fire in due.fires]
+        if due.capped:
+            note = "more was missed before; it is not made good"
+            runs[0] = runs[0].noted(self.now, "catch-up capped", note=note)
+        self._todo += runs
+        self._planned.append((known, end))
 
     def _begin(self, deployment: Deployment, schedule: Schedule, begin: datetime, *, anew: bool) -> datetime:
         """Return the moment after which a schedule is planned."""
@@ -197,20 +208,27 @@ class _Round:
         oldest = due.fires[0].utc.isoformat()
         log.warning("catch_up_capped", extra={"deployment": deployment.key, "schedule": schedule.id, "oldest": oldest})
 
-    def _put(self, deployment: Deployment, schedule: Schedule, fire: FireTime, *, capped: bool, anew: bool) -> None:
-        run = self._run_of(deployment, schedule, fire)
-        if capped:
-            run = run.noted(self.now, "catch-up capped", note="more was missed before; it is not made good")
-        stored = self.app.store.put_run(run)
-        if stored == run.evolve(version=1):
-            self.report.put += 1
-        elif anew:
-            stored = change(self.app, stored, lambda r: _taken_over(r, run, self.now))
-        if stored.phase is Phase.PLANNED and stored.attempt == 1:
-            send_if_soon(stored, self.app)
+    def put(self, *, at_least: int = 1, anew: bool = False) -> None:
+        """Put the runs that were planned so far, if they are that many, and send their hints."""
+        if len(self._todo) >= at_least:
+            known = self.app.store.put_runs(self._todo)
+            self.report.put += len(self._todo) - len(known)
+            stored = [known.get(run.id, run) for run in self._todo]
+            if anew:
+                stored = [
+                    change(self.app, old, partial(_taken_over, run=run, now=self.now)) if run.id in known else old
+                    for old, run in zip(stored, self._todo, strict=True)
+                ]
+            soon = self.now + self.look_ahead
+            send_hints(self.app, (run for run in stored if _waits(run) and run.due_at <= soon))
+            self._todo = []
+        if not self._todo:
+            for planned in self._planned:
+                self._kept.keep(*planned)
+            self._planned = []
 
     def _run_of(self, deployment: Deployment, schedule: Schedule, fire: FireTime) -> FlowRun:
-        event = ScheduledRun.model_construct(
+        event = ScheduledRun(
             deployment=deployment.key,
             parameters=schedule.parameters,
             job_variables=schedule.job_variables,
@@ -293,10 +311,14 @@ class _Round:
             return  # It was held back anew meanwhile.
 
 
-def _taken_over(stored: FlowRun, run: FlowRun, now: datetime) -> FlowRun:
+def _waits(run: FlowRun) -> bool:
+    return run.phase is Phase.PLANNED and run.attempt == 1
+
+
+def _taken_over(stored: FlowRun, *, run: FlowRun, now: datetime) -> FlowRun:
     """Return a planned run as its deployment says now, as long as nobody has looked at it."""
     differs = [name for name in _CHANGED if getattr(stored, name) != getattr(run, name)]
-    if not differs or stored.phase is not Phase.PLANNED or stored.attempt > 1 or stored.fence:
+    if not differs or not _waits(stored) or stored.fence:
         return stored
     if stored.work_pool != run.work_pool:
         return stored
@@ -315,24 +337,29 @@ class _Kept:
     MOST: Final = 200_000
 
     def __init__(self) -> None:
-        self._next: dict[_Known, tuple[datetime, datetime]] = {}
+        self._next: dict[_Known, tuple[datetime, datetime | None]] = {}
 
-    def keep(self, known: _Known, schedule: Schedule, planned_until: datetime) -> None:
-        """Keep that a schedule is planned up to a moment, and when it is next due after that."""
-        horizon = planned_until + _SEARCH
-        following = next(fire_times(schedule, planned_until, until=horizon), None)
+    def keep(self, known: _Known, planned_until: datetime) -> None:
+        """Keep that a schedule is planned up to a moment."""
         if len(self._next) >= self.MOST:
             self._next = {}
-        self._next[known] = (planned_until, following.utc if following else horizon)
+        self._next[known] = (planned_until, None)
 
-    def is_empty(self, known: _Known, begin: datetime, end: datetime) -> bool:
+    def is_empty(self, known: _Known, schedule: Schedule, begin: datetime, end: datetime) -> bool:
         """Whether a schedule surely names no instant after `begin` up to `end`."""
-        since, following = self._next.get(known, (end, end))
-        return since <= begin and end < following
+        since, following = self._next.get(known, (None, None))
+        if since is None or since > begin:
+            return False
+        if following is None:
+            horizon = since + _SEARCH
+            fire = next(fire_times(schedule, since, until=horizon), None)
+            following = fire.utc if fire else horizon
+            self._next[known] = (since, following)
+        return end < following
 
     def planned_until(self, known: _Known) -> datetime:
         """Return up to when this process has planned a schedule."""
-        return self._next.get(known, (NEVER, NEVER))[0]
+        return self._next.get(known, (NEVER, None))[0]
 
 
 _OF_STORES: WeakKeyDictionary[Store, _Kept] = WeakKeyDictionary()

@@ -51,7 +51,7 @@ def not_seen(run: FlowRun, why: str, app: App) -> FlowRun:
 
 
 def job_over(handle: JobHandle, seen: Observation, app: App) -> None:
-    """Record that a job is over, because its platform told so; its pid too, if nobody has recorded it yet."""
+    """Record what a platform told of a job by itself, mostly its end; its pid too, if nobody has recorded it yet."""
     if handle.run_id is not None:
         _move(app.store.get_run(handle.run_id), seen, app, handle=handle)
 
@@ -67,6 +67,8 @@ def _move(run: FlowRun, seen: Observation, app: App, *, handle: JobHandle | None
         moment = app.moment()
         if handle is not None:
             stored = transitions.record_pid(stored, handle, moment, app.timing)
+            if stored.job is None or stored.job.pid != handle.pid:
+                return stored  # News of another job than the recorded one: it is watched, and decides nothing.
         return transitions.observe(stored, seen, moment, app.timing, explain, chores)
 
     before = run.state

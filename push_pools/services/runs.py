@@ -11,7 +11,7 @@ from push_pools.domain.events import ScheduledRun
 from push_pools.domain.runs import FlowRun, run_id
 from push_pools.domain.states import State
 from push_pools.ports import LogPage, RunFilter
-from push_pools.services.ledger import send_hint
+from push_pools.services.ledger import RunKnown, put_first, send_hint
 from push_pools.services.schedule import Put, mint_key, put_run, run_of_event, send_if_soon
 
 if TYPE_CHECKING:
@@ -117,7 +117,10 @@ def retry_run(app: App, ref: str, *, key: str | None = None) -> FlowRun:
         due_at=now,
         wake_at=now,
     ).noted(now, "put", due=now.isoformat(), retry_of=str(old.id))
-    stored = app.store.put_run(fresh)
+    try:
+        stored = put_first(fresh, app)
+    except RunKnown as known:
+        stored = known.run
     send_hint(app, stored)
     return stored
 

@@ -104,11 +104,12 @@ def pool_problem(app: App, pool: WorkPool) -> str:
 def tick_problem(last_tick: datetime | None, now: datetime) -> str:
     """Return what is wrong with the ticks of the hosting; empty if nothing is."""
     if last_tick is None:
-        return "the service has never ticked; start `push-pools serve`"
+        return "the service has never ticked; start `push-pools serve` (on AWS, the schedule of `schedule`)"
     if now - last_tick <= TICK_STALE:
         return ""
     seconds = (now - last_tick).total_seconds()
-    return f"the service has not ticked for {age_text(seconds)}; start `push-pools serve`, or look into its log"
+    fix = "start `push-pools serve`, or look into its log, on AWS into that of `schedule`"
+    return f"the service has not ticked for {age_text(seconds)}; {fix}"
 
 
 def age_text(seconds: float) -> str:

@@ -40,6 +40,8 @@ def cancel_run(run_id: UUID, app: App, *, by: str, reason: str = "") -> FlowRun:
 def stop_run(run_id: UUID, app: App) -> None:
     """Move a run with a job on: stop it if a deadline has passed, repeat a stop, or give the stop up."""
     run = app.store.get_run(run_id)
+    if not app.acts_on(run.platform):
+        return send_hint_at(app, run, app.clock.now())
     if run.chores:
         do_chores(run_id, app)
     if run.phase is Phase.STARTED and transitions.overdue(run, app.clock.now(), app.timing):
@@ -49,6 +51,7 @@ def stop_run(run_id: UUID, app: App) -> None:
         run = observe_run(run, app)
     if run.phase is Phase.STOPPING:
         _stop(run, app)
+    return None
 
 
 def _stop_if_overdue(run: FlowRun, app: App) -> FlowRun:

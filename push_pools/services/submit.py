@@ -16,6 +16,7 @@ from push_pools.domain.errors import (
     NotFound,
     NothingStarted,
     OutOfTime,
+    Pacing,
     PlatformError,
     PlatformMissing,
     PlatformUnavailable,
@@ -33,6 +34,7 @@ from push_pools.services.ask import asking
 from push_pools.services.chores import chores_of, do_chores, follow_up, watch_chore
 from push_pools.services.ledger import RunKnown, change, log, put_first, send_hint, send_hint_at
 from push_pools.services.limits import count_run
+from push_pools.services.pace import Turn, next_turn, turn_at
 from push_pools.services.plan import skip_reason
 from push_pools.services.render import policy_of, render_run
 from push_pools.services.schedule import put_again, put_run, run_of_event, send_if_soon
@@ -60,9 +62,11 @@ def submit_run(run_id: UUID, app: App, invocation: Invocation) -> None:
         StoreUnavailable: The ledger cannot be read or written; likewise.
     """
     run = app.store.get_run(run_id)
+    if not app.acts_on(run.platform):
+        return send_hint_at(app, run, app.clock.now())
     if run.chores:
         do_chores(run_id, app)
-    _submit(run, app, invocation)
+    return _submit(run, app, invocation)
 
 
 def submit_scheduled_run(event: ScheduledRun, app: App, invocation: Invocation, *, envelope_id: str) -> None:
@@ -76,7 +80,7 @@ def submit_scheduled_run(event: ScheduledRun, app: App, invocation: Invocation, 
         InvalidInput: As `run_of_event`, which also raises `NotFound` and `NotAllowed`.
     """
     run = run_of_event(event, app, envelope_id=envelope_id)
-    if run.due_at > app.clock.now():
+    if run.due_at > app.clock.now() or not app.acts_on(run.platform):
         return send_if_soon(put_run(run, event, app).run, app)
     try:
         if not is_limited(run, app):
@@ -219,9 +223,12 @@ class _Submission:
         return self._repeat()
 
     def _next_launch(self) -> None:
+        at = self.app.clock.now()
+        refusal = self.run.job.last_refusal if self.run.job else None
+        if refusal is not None and not refusal.retry:
+            return self._end(refusal.model_copy(update={"timestamp": at}))  # Another key would be refused as well.
         if why := self._why_give_up():
             return self._end(why)
-        at = self.app.clock.now()
         self._write(lambda r, m: transitions.next_launch(r, self.fence, at, m))
         return send_hint(self.app, self.run)
 
@@ -292,6 +299,8 @@ class _Submission:
 
     def _call(self, job: BaseJobConfiguration, handle: JobHandle) -> None:
         """Write the intent, make the call, and write its outcome."""
+        if (turn := next_turn(self.run, self.platform, job, self.app)).at is not None:
+            return self._wait_for_turn(turn)
         request = self.run.job.request if self.run.job else job.model_dump(mode="json")
         policy = policy_of(self.run, job, self.platform, self.app)
         is_new = self._unclaimed is not None
@@ -342,8 +351,18 @@ class _Submission:
         elif run.chores:
             send_hint(self.app, run)
 
+    def _wait_for_turn(self, turn: Turn) -> None:
+        """Wait, without a claim, for what the rates of the platform let happen later."""
+        now, at = self.app.moment(), turn.at
+        assert at is not None
+        due = max(now.at(at), now.now)
+        self._write(lambda r, m: transitions.wait_for_pace(r, self.fence, turn.places, due, m, turn.why))
+        send_hint(self.app, self.run)
+
     def _not_now(self, error: PlatformError) -> None:
         """Refused for now, without effect: the same key again, later."""
+        if isinstance(error, Pacing):
+            return self._wait_for_turn(turn_at(self.run, error, self.app))
         if self.run.phase is Phase.CLAIMED and (why := self._why_give_up(error)):
             return self._end(why)
         self._refuse(error, answered=True, wait=getattr(error, "retry_after_seconds", None))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 from push_pools.domain.errors import NotFound, ScopeFull, VersionConflict
+from push_pools.domain.pace import take
 from push_pools.domain.runs import Phase
 from push_pools.ports import Limit, RecordT, RunFilter, RunPage
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from push_pools.domain.pace import Rate
     from push_pools.domain.pools import CatalogueRecord
     from push_pools.domain.runs import FlowRun
 
@@ -30,6 +32,7 @@ class MemoryStore:
         self._limits: dict[str, Limit] = {}
         self._slots: dict[str, set[UUID]] = {}
         self._memo: dict[str, str] = {}
+        self._places: dict[str, int] = {}
         self._catalogue: dict[tuple[str, str], CatalogueRecord] = {}
 
     @property
@@ -44,6 +47,13 @@ class MemoryStore:
     def put_run(self, run: FlowRun) -> FlowRun:
         with self._lock:
             return self._runs.setdefault(run.id, run.evolve(version=1))
+
+    def put_runs(self, runs: Sequence[FlowRun]) -> Mapping[UUID, FlowRun]:
+        with self._lock:
+            known = {run.id: self._runs[run.id] for run in runs if run.id in self._runs}
+            for run in runs:
+                self.put_run(run)
+        return known
 
     def get_run(self, run_id: UUID) -> FlowRun:
         with self._lock:
@@ -156,6 +166,11 @@ class MemoryStore:
     def forget(self, key: str) -> None:
         with self._lock:
             self._memo.pop(key, None)
+
+    def pace(self, scope: str, rate: Rate, now: datetime, *, ahead_seconds: float = 0.0) -> datetime:
+        with self._lock:
+            place, self._places[scope] = take(self._places.get(scope), rate, now, ahead_seconds)
+        return place
 
     # -- catalogue
 

@@ -6,10 +6,12 @@ import math
 import threading
 from collections import OrderedDict
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from push_pools.domain.errors import NotFound, ScopeFull, VersionConflict
+from push_pools.domain.pace import microseconds, moment_of
 from push_pools.domain.runs import FlowRun, Phase
 from push_pools.domain.states import StateType
 from push_pools.ports import Limit, RecordT, RunFilter, RunPage
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from push_pools.domain.pace import Rate
     from push_pools.domain.pools import CatalogueRecord
     from push_pools.sqlite_file import SqliteFile
 
@@ -33,6 +36,10 @@ _UPDATE: Final = (
     "UPDATE runs SET version=?, phase=?, state_type=?, state_name=?, wake_at=?, waits_at=?, body=? "
     "WHERE id=? AND version=?"
 )
+_PACE: Final = (
+    "INSERT INTO memo VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = max(CAST(value AS INTEGER), ?3) + ?4 "
+    "WHERE CAST(value AS INTEGER) <= ?5 RETURNING value"
+)
 KEPT_RUNS: Final = 1024
 """How many runs are kept in memory."""
 
@@ -46,6 +53,7 @@ class SqliteStore:
         self._kept: dict[tuple[str, str], CatalogueRecord] = {}
         self._kept_at = (-1, -1)
         self._catalogue_writes = 0
+        self._listed: dict[str, dict[str, CatalogueRecord]] = {}
         self._ledger_id = UUID(file.execute("SELECT value FROM meta WHERE name='ledger_id'")[0][0])
 
     @property
@@ -59,27 +67,16 @@ class SqliteStore:
 
     def put_run(self, run: FlowRun) -> FlowRun:
         fresh, version = run.evolve(version=1), self._file.known_version
-        rows = self._file.execute(
-            _INSERT,
-            (
-                str(fresh.id),
-                fresh.version,
-                fresh.phase,
-                fresh.state.type,
-                fresh.state.name,
-                str(fresh.deployment_id) if fresh.deployment_id else None,
-                fresh.work_pool,
-                fresh.platform,
-                fresh.scheduled_time.timestamp(),
-                _seconds(fresh.wake_at),
-                fresh.waits_at,
-                fresh.model_dump_json(),
-            ),
-        )
-        if not rows:
+        if not self._file.execute(_INSERT, _row(fresh)):
             return self.get_run(run.id)
         self._runs.keep(fresh, version)
         return fresh
+
+    def put_runs(self, runs: Sequence[FlowRun]) -> Mapping[UUID, FlowRun]:
+        rows = [_row(run.evolve(version=1)) for run in runs]
+        with self._file.transaction() as execute:
+            known = [run.id for run, row in zip(runs, rows, strict=True) if not execute(_INSERT, row).fetchall()]
+        return {run_id: self.get_run(run_id) for run_id in known}
 
     def get_run(self, run_id: UUID) -> FlowRun:
         """Return a run, from memory if this process wrote it last and no other has written anything since."""
@@ -237,6 +234,15 @@ class SqliteStore:
     def forget(self, key: str) -> None:
         self._file.execute("DELETE FROM memo WHERE name=?", (key,))
 
+    def pace(self, scope: str, rate: Rate, now: datetime, *, ahead_seconds: float = 0.0) -> datetime:
+        name, oldest, interval = f"pace/{scope}", rate.oldest(now), rate.interval
+        latest = microseconds(now + timedelta(seconds=ahead_seconds))
+        rows = self._file.execute(_PACE, (name, oldest + interval, oldest, interval, latest))
+        if rows:
+            return moment_of(int(rows[0][0]) - interval)
+        # Refused: the next place is too far ahead. It may have come closer since, and is asked for again.
+        return moment_of(max(int(self.recall(name) or oldest), oldest))
+
     # -- catalogue
 
     def get(self, kind: type[RecordT], key: str) -> RecordT | None:
@@ -294,8 +300,29 @@ class SqliteStore:
             raise VersionConflict(f"{kind} {name!r} was changed meanwhile")
 
     def list(self, kind: type[RecordT]) -> Sequence[RecordT]:
+        """Return the records of a kind; what is stored in the words that were listed before is not parsed anew."""
         rows = self._file.execute("SELECT body FROM catalogue WHERE kind=? ORDER BY name", (kind.__name__,))
-        return [kind.model_validate_json(row[0]) for row in rows]
+        kept = self._listed.get(kind.__name__, {})
+        found = {body: kept.get(body) or kind.model_validate_json(body) for (body,) in rows}
+        self._listed[kind.__name__] = found
+        return [record for record in found.values() if isinstance(record, kind)]
+
+
+def _row(run: FlowRun) -> tuple[Any, ...]:
+    return (
+        str(run.id),
+        run.version,
+        run.phase,
+        run.state.type,
+        run.state.name,
+        str(run.deployment_id) if run.deployment_id else None,
+        run.work_pool,
+        run.platform,
+        run.scheduled_time.timestamp(),
+        _seconds(run.wake_at),
+        run.waits_at,
+        run.model_dump_json(),
+    )
 
 
 class _KeptRuns:

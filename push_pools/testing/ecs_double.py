@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from uuid import uuid4
 
 from push_pools.testing.doubles_http import LoopbackServer, Reply, Request
+from push_pools.testing.ecs_account import Account, Bucket
 from push_pools.testing.ecs_control import answer_control
 from push_pools.testing.ecs_definitions import EcsError
 from push_pools.testing.ecs_faults import CAPACITY, Fault, Faults, Hold
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CAPACITY",
+    "Account",
+    "Bucket",
     "Call",
     "EcsDouble",
     "EcsError",
@@ -94,7 +97,8 @@ class EcsDouble:
     Tasks live on `clock`: a `Clock`, or a function that returns the time. Delays
     and latency are real time. `plan` decides what a task does, given the RunTask
     request; without one, or where it returns None, the container's environment
-    variable `PUSH_POOLS_DOUBLE` or its command does.
+    variable `PUSH_POOLS_DOUBLE` or its command does. `rules` says what the account
+    allows; by default everything.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class EcsDouble:
         visibility_delay_seconds: float = 0.0,
         latency_seconds: float = 0.0,
         started_by_alone: bool = False,
+        rules: Account | None = None,
         seed: int = 0,
         port: int = 0,
         control: bool = False,
@@ -125,6 +130,7 @@ class EcsDouble:
             default_seconds=default_seconds,
             visibility_delay_seconds=visibility_delay_seconds,
             started_by_alone=started_by_alone,
+            rules=rules or Account(),
         )
         self.faults = Faults(seed=seed)
         self.calls: Counter[str] = Counter()

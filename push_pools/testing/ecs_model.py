@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from push_pools.testing.ecs_account import Account
 from push_pools.testing.ecs_definitions import (
     EcsError,
     TaskDefinitions,
@@ -88,6 +89,7 @@ class EcsModel:
     times: LifecycleTimes = field(default_factory=LifecycleTimes)
     default_seconds: float = 0.0
     visibility_delay_seconds: float = 0.0
+    rules: Account = field(default_factory=Account)
     started_by_alone: bool = False
     """Refuse ListTasks with both startedBy and desiredStatus; the documentation calls startedBy the only filter."""
 
@@ -124,6 +126,7 @@ class EcsModel:
         """
         with self.lock:
             now = self.now()
+            self.rules.check_call(operation, body, self.account, now)
             if operation == "RunTask":
                 return self._run_task(body, now, refusal)
             if operation not in self._operations:
@@ -142,6 +145,7 @@ class EcsModel:
                 return _replay(bound, _fingerprint(body, cluster), now)
         definition = self._runnable(body)
         check_against_definition(body, definition)
+        self.rules.check_run(body, definition, self._running(now))
         count = body.get("count", 1)
         failures: list[Document] = []
         if refusal is not None:
@@ -184,6 +188,11 @@ class EcsModel:
         if definition["status"] != "ACTIVE":
             raise client_error("TaskDefinition is inactive")
         return definition
+
+    def _running(self, now: datetime) -> list[Document]:
+        if self.rules.vcpus is None:
+            return []
+        return [task.document(now, with_tags=False) for task in self.tasks.values() if task.stopped_at(now) is None]
 
     def _start(self, body: Document, cluster: str, definition: Document, now: datetime) -> Task:
         plan = self.plan(body) if self.plan is not None else None

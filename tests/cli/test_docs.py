@@ -52,6 +52,8 @@ EXPECTED = {
 def test_every_promised_command_is_there_and_no_other() -> None:
     expected: set[tuple[str, ...]] = {(name,) for name, entry in COMMANDS.items() if not entry.hidden}
     expected |= {("block", "type", "ls"), ("block", "type", "inspect")}
+    schedule = ("create", "ls", "preview", "pause", "resume", "delete")
+    expected |= {("deployment", "schedule"), *(("deployment", "schedule", verb) for verb in schedule)}
     for line in EXPECTED:
         noun, _, verbs = line.partition(" ")
         expected |= {(noun, verb) for verb in verbs.split("|")}

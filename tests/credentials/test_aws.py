@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -278,6 +279,30 @@ def test_a_role_is_assumed_with_its_options_and_only_once(sts: StsDouble) -> Non
     (asked,) = sts.asked
     assert (asked["RoleArn"], asked["ExternalId"], asked["DurationSeconds"]) == (ROLE, "ext", "900")
     assert asked["RoleSessionName"] == "push-pools"
+
+
+def test_a_session_policy_narrows_the_role(sts: StsDouble) -> None:
+    """It may be written as an object; STS gets text."""
+    policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ecs:*", "Resource": "*"}]}
+    key_of(static(assume_role_arn=ROLE, assume_role_kwargs={"Policy": policy}))
+    assert json.loads(sts.asked[0]["Policy"]) == policy
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"ExternalId": "x"}, "ExternalId has 1 characters, and STS takes 2 to 1224; take the one that"),
+        ({"Policy": "x" * 2049}, "Policy has 2049 characters, and STS takes 1 to 2048; name managed policies"),
+        ({"Policy": {"x": "y" * 2048}}, "Policy has 2056 characters"),
+        ({"RoleSessionName": "x" * 65}, "RoleSessionName has 65 characters, and STS takes 2 to 64"),
+        ({"DurationSeconds": 60}, "DurationSeconds is 60, and STS takes 900 to 43200"),
+    ],
+)
+def test_options_that_sts_would_refuse_are_refused_when_the_block_is_made(
+    options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        static(assume_role_arn=ROLE, assume_role_kwargs=options)
 
 
 def test_the_name_of_the_session_can_be_chosen(sts: StsDouble) -> None:

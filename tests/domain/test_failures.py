@@ -161,10 +161,18 @@ CASES = [
         reason="Capacity is unavailable at this time. Please try again later or in a different availability zone",
     ),
     ecs("permission", "permission", False, "AccessDeniedException", reason="not authorized to perform ecs:RunTask"),
-    ecs("permission", "permission", False, "BlockedException", reason="Your account is currently blocked."),
+    ecs("blocked", "permission", False, "BlockedException", reason="Your account is currently blocked."),
+    ecs("assume-role", "permission", False, "AssumeRoleDenied", "AccessDenied", reason="to perform: sts:AssumeRole"),
+    ecs("key", "permission", False, "InvalidClientTokenId", reason="The security token is invalid"),
+    ecs("key", "permission", False, "SignatureDoesNotMatch"),
+    ecs("pass-role", "permission", False, "AccessDeniedException", reason="not authorized to perform: iam:PassRole on"),
+    ecs(
+        "register-denied", "permission", False, "AccessDeniedException", reason="to perform: ecs:RegisterTaskDefinition"
+    ),
     ecs("cluster", "configuration", False, "ClusterNotFoundException", reason="Cluster not found."),
     ecs("task-definition", "configuration", False, "TaskDefinitionInactive", "ClientException"),
     ecs("role", "permission", False, "ClientException", reason="ECS was unable to assume the role 'arn:x'"),
+    ecs("role", "permission", False, "ClientException", reason="Role is not valid"),
     ecs(
         "network", "configuration", False, "InvalidParameterException", reason="The subnet ID 'subnet-1' does not exist"
     ),

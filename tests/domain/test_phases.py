@@ -49,9 +49,11 @@ def test_every_phase_leads_to_the_end(phase: Phase) -> None:
 
 
 def test_no_way_leads_out_of_a_final_phase() -> None:
-    """Nor past the intent without a claim."""
+    """Nor past the intent; the first claim of a run is written with it."""
     assert not any(may_follow(Phase.ENDED, phase) for phase in Phase if not phase.is_final)
-    assert not may_follow(Phase.PLANNED, Phase.CALLING)
+    assert not may_follow(Phase.PLANNED, Phase.STARTED)
+    assert not may_follow(Phase.WAITING, Phase.CALLING)
+    assert may_follow(Phase.PLANNED, Phase.CALLING)
     assert may_follow(Phase.CALLING, Phase.CALLING)
 
 

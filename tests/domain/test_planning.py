@@ -382,6 +382,14 @@ def test_a_rule_that_begins_in_the_middle_is_as_one_that_is_counted_from_its_beg
     assert instants(found) == expected
 
 
+def test_the_first_of_a_week_is_that_of_the_whole_week() -> None:
+    """The rule began on a Wednesday: wherever it is begun anew, Monday is the first of Monday and Friday."""
+    rule = schedule(rrule="DTSTART:20200101T000000\nRRULE:FREQ=WEEKLY;BYDAY=MO,FR;BYSETPOS=1;BYHOUR=7")
+    for day in range(14):
+        found = next(fire_times(rule, utc(2026, 6, 1) + day * DAY))
+        assert (found.utc.weekday(), found.utc.hour) == (0, 7)
+
+
 def test_a_rule_by_the_minute_is_not_counted_from_its_beginning() -> None:
     rule = schedule(rrule="DTSTART:19700101T000000\nRRULE:FREQ=SECONDLY;INTERVAL=7")
     found = instants(islice(fire_times(rule, utc(8000, 1, 1)), 3))

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
 from push_pools.credentials.aws import AwsCredentials
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from push_pools.domain.runs import JobHandle
 
 ROLE = "arn:aws:iam::123456789012:role/exec"
+BEFORE_CALL_SECONDS = ecs_module.BEFORE_CALL_SECONDS
 LOGS: dict[str, Any] = {"configure_cloudwatch_logs": True, "execution_role_arn": ROLE}
 
 
@@ -383,7 +385,7 @@ def test_the_times_of_a_submission_stay_below_thirty_seconds() -> None:
     from push_pools.credentials.aws_sessions import CONNECT_SECONDS, SUBMIT_READ_SECONDS
     from push_pools.domain.records import Timing
 
-    longest = ecs_module.BEFORE_CALL_SECONDS + CONNECT_SECONDS + SUBMIT_READ_SECONDS
+    longest = BEFORE_CALL_SECONDS + CONNECT_SECONDS + SUBMIT_READ_SECONDS
 
     assert longest < Timing().call_seconds
 
@@ -962,6 +964,49 @@ def test_a_vpc_that_is_not_there_is_a_sentence() -> None:
         ec2_answers(stubber, None, [])
         with pytest.raises(JobRejected, match="VPC vpc-9 has no subnets"):
             networks.of_vpc("scope", "vpc-9", lambda: ec2)
+
+
+def test_subnets_of_another_vpc_than_the_one_that_is_named_are_refused() -> None:
+    """The sentence has those that are there. What is known to fit is not asked again for some minutes."""
+    networks, ec2 = Networks(), boto3.client("ec2", region_name="us-east-1")
+    fits = {"awsvpcConfiguration": {"subnets": ["s-1", "s-2"]}}
+    with Stubber(ec2) as stubber:
+        ec2_answers(stubber, None, ["s-2", "s-1"])
+        networks.check("scope", "vpc-1", fits, lambda: ec2)
+        networks.check("scope", "vpc-1", fits, lambda: ec2)
+        stubber.assert_no_pending_responses()
+        ec2_answers(stubber, None, ["s-2", "s-1"])
+        with pytest.raises(JobRejected, match=r"s-9: not in VPC vpc-1, whose subnets are s-1, s-2;") as caught:
+            networks.check("scope", "vpc-1", {"awsvpcConfiguration": {"subnets": ["s-1", "s-9"]}}, lambda: ec2)
+        assert caught.value.variable == "network_configuration"
+        ec2_answers(stubber, None, [])
+        with pytest.raises(JobRejected, match=r"not in VPC vpc-0, whose subnets are none"):
+            networks.check("scope", "vpc-0", fits, lambda: ec2)
+
+
+def test_who_may_not_look_subnets_up_may_still_use_them() -> None:
+    """Any other failure to look is one."""
+    networks, ec2 = Networks(), boto3.client("ec2", region_name="us-east-1")
+    fits = {"awsvpcConfiguration": {"subnets": ["s-1"]}}
+    with Stubber(ec2) as stubber:
+        stubber.add_client_error("describe_subnets", "UnauthorizedOperation", "You are not authorized")
+        networks.check("scope", "vpc-1", fits, lambda: ec2)
+        stubber.add_client_error("describe_subnets", "RequestLimitExceeded", "slow down", 503)
+        with pytest.raises(ClientError):
+            networks.check("scope", "vpc-1", fits, lambda: ec2)
+
+
+def test_a_network_is_checked_only_when_a_vpc_is_named_too(world: EcsWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def check(self: Networks, scope: str, vpc_id: str, network: Any, ec2: Callable[[], Any]) -> None:
+        asked.append((vpc_id, network["awsvpcConfiguration"]["subnets"]))
+
+    monkeypatch.setattr(Networks, "check", check)
+    world.prepared()
+    assert not asked
+    world.prepared(vpc_id="vpc-1")
+    assert asked == [("vpc-1", SUBNETS["subnets"])]
 
 
 def test_a_job_without_a_network_gets_that_of_its_vpc(world: EcsWorld, monkeypatch: pytest.MonkeyPatch) -> None:

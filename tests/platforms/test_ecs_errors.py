@@ -272,6 +272,7 @@ def test_values_of_a_request_are_not_shown() -> None:
         ("AGENT", "AGENT", "capacity", True),
         ("ATTRIBUTE", "ATTRIBUTE", "configuration", False),
         ("Capacity is unavailable at this time.", "CapacityUnavailable", "capacity", True),
+        ("You've reached the limit on the number of vCPUs you can run concurrently", "QuotaReached", "quota", True),
         ("something new", "RunTaskFailure", "platform", True),
     ],
 )

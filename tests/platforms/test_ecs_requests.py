@@ -60,75 +60,274 @@ def test_the_default_template_is_valid_and_has_the_variables_that_prefect_provis
 
     assert {"aws_credentials", "cluster", "vpc_id", "execution_role_arn", "image", "cpu", "memory", "family"} <= names
     assert TEMPLATE["variables"]["definitions"]["AwsCredentials"]["block_type_slug"] == "aws-credentials"
-    assert TEMPLATE["variables"]["properties"]["launch_type"]["enum"] == ["FARGATE", "EC2", "EXTERNAL", "FARGATE_SPOT"]
+    assert TEMPLATE["variables"]["properties"]["launch_type"]["enum"][:4] == [
+        "FARGATE",
+        "EC2",
+        "EXTERNAL",
+        "FARGATE_SPOT",
+    ]
 
 
 def test_what_is_worked_out_is_no_part_of_the_template() -> None:
     assert not {"started_by", "region", "is_complete", "definition_hash"} & set(TEMPLATE["job_configuration"])
 
 
-PREFECT_TEMPLATE: dict[str, Any] = {
-    "job_configuration": {
-        "command": "{{ command }}",
-        "env": "{{ env }}",
-        "labels": "{{ labels }}",
-        "name": "{{ name }}",
-        "aws_credentials": "{{ aws_credentials }}",
-        "task_definition": {
-            "containerDefinitions": [{"image": "{{ image }}", "name": "{{ container_name }}"}],
-            "cpu": "{{ cpu }}",
-            "family": "{{ family }}",
-            "memory": "{{ memory }}",
-            "executionRoleArn": "{{ execution_role_arn }}",
-        },
-        "task_run_request": {
-            "launchType": "{{ launch_type }}",
-            "cluster": "{{ cluster }}",
-            "overrides": {
-                "containerOverrides": [
-                    {
-                        "name": "{{ container_name }}",
-                        "command": "{{ command }}",
-                        "environment": "{{ env }}",
-                        "cpu": "{{ cpu }}",
-                        "memory": "{{ memory }}",
-                    }
-                ],
-                "cpu": "{{ cpu }}",
-                "memory": "{{ memory }}",
-                "taskRoleArn": "{{ task_role_arn }}",
-            },
-            "tags": "{{ labels }}",
-            "taskDefinition": "{{ task_definition_arn }}",
-            "capacityProviderStrategy": "{{ capacity_provider_strategy }}",
-        },
-        "stream_output": "{{ stream_output }}",
-        "network_configuration": "{{ network_configuration }}",
-        "cluster": "{{ cluster }}",
-    },
-    "variables": TEMPLATE["variables"],
-}
+# -- every parameter
 
 
-def test_a_template_of_prefects_ecs_worker_works_as_it_is() -> None:
+ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:login"
+IN_DEFINITION: list[tuple[str, Any, str, Any]] = [
+    # variable, value, field of the container or definition, what stands there
+    ("repository_credentials", ARN, "repositoryCredentials", {"credentialsParameter": ARN}),
+    ("mount_points", [{"sourceVolume": "v", "containerPath": "/v"}], "mountPoints", None),
+    ("ulimits", [{"name": "nofile", "softLimit": 1, "hardLimit": 2}], "ulimits", None),
+    ("linux_parameters", {"initProcessEnabled": True}, "linuxParameters", None),
+    ("readonly_root_filesystem", True, "readonlyRootFilesystem", None),
+    ("entrypoint", "sh -c", "entryPoint", ["sh", "-c"]),
+    ("secrets", {"KEY": ARN}, "secrets", [{"name": "KEY", "valueFrom": ARN}]),
+    ("stop_timeout", 60, "stopTimeout", None),
+    ("image", "acme/other:1", "image", None),
+    ("prefect_api_key_secret_arn", ARN, "secrets", [{"name": "PREFECT_API_KEY", "valueFrom": ARN}]),
+    ("prefect_api_auth_string_secret_arn", ARN, "secrets", [{"name": "PREFECT_API_AUTH_STRING", "valueFrom": ARN}]),
+    ("volumes", [{"name": "v"}], "volumes", None),
+    ("task_role_arn", ROLE, "taskRoleArn", None),
+    ("execution_role_arn", f"{ROLE}3", "executionRoleArn", None),
+]
+IN_RUN: list[tuple[str, Any, str, Any]] = [
+    ("platform_version", "1.4.0", "platformVersion", None),
+    ("propagate_tags", "TASK_DEFINITION", "propagateTags", None),
+    ("enable_ecs_managed_tags", True, "enableECSManagedTags", None),
+    ("enable_execute_command", True, "enableExecuteCommand", None),
+    ("group", "nightly", "group", None),
+    ("placement_constraints", [{"type": "distinctInstance"}], "placementConstraints", None),
+    ("placement_strategy", [{"type": "random"}], "placementStrategy", None),
+    ("volume_configurations", [{"name": "v"}], "volumeConfigurations", None),
+    ("cluster", "jobs", "cluster", None),
+    ("launch_type", "MANAGED_INSTANCES", "launchType", None),
+]
+IN_OVERRIDE: list[tuple[str, Any, str, Any]] = [
+    (
+        "environment_files",
+        ["arn:aws:s3:::b/x.env"],
+        "environmentFiles",
+        [{"type": "s3", "value": "arn:aws:s3:::b/x.env"}],
+    ),
+    ("resource_requirements", {"GPU": "1"}, "resourceRequirements", [{"type": "GPU", "value": "1"}]),
+    ("command", "python -m x", "command", ["python", "-m", "x"]),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "field", "wanted"), IN_DEFINITION, ids=lambda value: str(value)[:20])
+def test_a_parameter_of_the_definition(name: str, value: Any, field: str, wanted: Any) -> None:
+    """It stands where ECS wants it, nowhere in the request, and nothing stands there without it."""
+    with_it, without = ({"execution_role_arn": ROLE, **more} for more in ({name: value}, {}))
+    body = definition(**with_it)
+    assert {**body, **body["containerDefinitions"][0]}[field] == (value if wanted is None else wanted)
+    plain = definition(**without)
+    assert field in ("image", "executionRoleArn") or field not in {**plain, **plain["containerDefinitions"][0]}
+    assert request(**with_it) == request(**without)
+
+
+@pytest.mark.parametrize(("name", "value", "field", "wanted"), IN_RUN, ids=lambda value: str(value)[:20])
+def test_a_parameter_of_the_request(name: str, value: Any, field: str, wanted: Any) -> None:
+    """It is a member of RunTask."""
+    assert request(**{name: value})[field] == value
+    assert field == "launchType" or field not in request()
+
+
+@pytest.mark.parametrize(("name", "value", "field", "wanted"), IN_OVERRIDE, ids=lambda value: str(value)[:20])
+def test_a_parameter_of_the_override(name: str, value: Any, field: str, wanted: Any) -> None:
+    """It is given to the main container of this run alone."""
+    assert own(**{name: value})[field] == wanted
+    assert field not in own()
+    assert definition(**{name: value}) == definition()
+
+
+def test_every_request_with_all_parameters_is_one_that_boto3_takes() -> None:
+    """Names and types are those of the service model."""
+    import boto3
+
+    values: dict[str, Any] = {name: value for name, value, *_ in (*IN_DEFINITION, *IN_RUN, *IN_OVERRIDE)}
+    values |= {"launch_type": "FARGATE", "operating_system_family": "LINUX", "ephemeral_storage": 30}
+    values |= {"volume_configurations": [{"name": "v", "managedEBSVolume": {"roleArn": ROLE, "sizeInGiB": 5}}]}
+    del values["repository_credentials"]
+    client = boto3.client("ecs", region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="y")
+    model, validate = client.meta.service_model, __import__("botocore.validate").validate.validate_parameters
+    validate(definition(**values), model.operation_model("RegisterTaskDefinition").input_shape)
+    validate(request(**values), model.operation_model("RunTask").input_shape)
+
+
+def test_the_operating_system_and_the_architecture_stand_together() -> None:
+    assert definition(operating_system_family="WINDOWS_SERVER_2022_CORE")["runtimePlatform"] == {
+        "operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"
+    }
+    assert "runtimePlatform" not in definition()
+
+
+def test_a_key_that_is_read_from_a_secret_is_in_no_environment() -> None:
+    """Neither the job's own nor that of the template; and it stays for a definition that we do not write."""
     values: dict[str, Any] = {
-        "template": PREFECT_TEMPLATE,
+        "execution_role_arn": ROLE,
+        "prefect_api_key_secret_arn": ARN,
+        "env": {"PREFECT_API_KEY": "canary", "A": "1"},
+    }
+    assert "canary" not in json.dumps([definition(**values), request(**values)])
+    assert env(**values)["A"] == "1"
+    assert env(task_definition_arn="theirs:1", **values)["PREFECT_API_KEY"] == "canary"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("repository_credentials", ARN),
+        ("prefect_api_key_secret_arn", ARN),
+        ("prefect_api_auth_string_secret_arn", ARN),
+    ],
+)
+def test_what_is_read_from_a_secret_needs_the_execution_role(name: str, value: Any) -> None:
+    with pytest.raises(InvalidJobVariables, match=f"{name}: give an execution_role_arn too"):
+        job_of(**{name: value})
+
+
+# -- templates of Prefect
+
+
+def of_any(**more: Any) -> dict[str, Any]:
+    return {"anyOf": [more or {"type": "string"}, {"type": "null"}], "default": None}
+
+
+PREFECT_VARIABLES: dict[str, Any] = {
+    "name": of_any(),
+    "env": {"type": "object", "additionalProperties": of_any()},
+    "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+    "command": of_any(),
+    "task_definition_arn": of_any(),
+    "aws_credentials": of_any(type="object"),
+    "cluster": of_any(),
+    "family": of_any(),
+    "launch_type": {
+        "anyOf": [{"enum": ["FARGATE", "EC2", "EXTERNAL", "FARGATE_SPOT"], "type": "string"}, {"type": "null"}],
+        "default": "FARGATE",
+    },
+    "capacity_provider_strategy": {"type": "array", "items": {"type": "object"}, "default": []},
+    "image": of_any(),
+    "cpu": of_any(type="integer"),
+    "memory": of_any(type="integer"),
+    "container_name": of_any(),
+    "task_role_arn": of_any(),
+    "execution_role_arn": of_any(),
+    "vpc_id": of_any(),
+    "configure_cloudwatch_logs": of_any(type="boolean"),
+    "cloudwatch_logs_options": {"type": "object", "additionalProperties": {"type": "string"}},
+    "cloudwatch_logs_prefix": of_any(),
+    "network_configuration": {"type": "object"},
+    "auto_deregister_task_definition": {"type": "boolean", "default": False},
+    "match_latest_revision_in_family": {"type": "boolean", "default": False},
+}
+PREFECT_CONFIGURATION: dict[str, Any] = {
+    "command": "{{ command }}",
+    "env": "{{ env }}",
+    "labels": "{{ labels }}",
+    "name": "{{ name }}",
+    "aws_credentials": "{{ aws_credentials }}",
+    "task_definition": {
+        "containerDefinitions": [{"image": "{{ image }}", "name": "{{ container_name }}"}],
+        "cpu": "{{ cpu }}",
+        "family": "{{ family }}",
+        "memory": "{{ memory }}",
+        "executionRoleArn": "{{ execution_role_arn }}",
+    },
+    "task_run_request": {
+        "launchType": "{{ launch_type }}",
+        "cluster": "{{ cluster }}",
+        "overrides": {
+            "containerOverrides": [
+                {
+                    "name": "{{ container_name }}",
+                    "command": "{{ command }}",
+                    "environment": "{{ env }}",
+                    "cpu": "{{ cpu }}",
+                    "memory": "{{ memory }}",
+                }
+            ],
+            "cpu": "{{ cpu }}",
+            "memory": "{{ memory }}",
+            "taskRoleArn": "{{ task_role_arn }}",
+        },
+        "tags": "{{ labels }}",
+        "taskDefinition": "{{ task_definition_arn }}",
+        "capacityProviderStrategy": "{{ capacity_provider_strategy }}",
+    },
+    "configure_cloudwatch_logs": "{{ configure_cloudwatch_logs }}",
+    "cloudwatch_logs_options": "{{ cloudwatch_logs_options }}",
+    "cloudwatch_logs_prefix": "{{ cloudwatch_logs_prefix }}",
+    "network_configuration": "{{ network_configuration }}",
+    "auto_deregister_task_definition": "{{ auto_deregister_task_definition }}",
+    "vpc_id": "{{ vpc_id }}",
+    "container_name": "{{ container_name }}",
+    "cluster": "{{ cluster }}",
+    "match_latest_revision_in_family": "{{ match_latest_revision_in_family }}",
+}
+OLDER: dict[str, Any] = {
+    "stream_output": of_any(type="boolean"),
+    "task_start_timeout_seconds": {"type": "integer", "default": 300},
+    "task_watch_poll_interval": {"type": "number", "default": 5.0},
+}
+NEWER: dict[str, Any] = {"prefect_api_key_secret_arn": of_any(), "prefect_api_auth_string_secret_arn": of_any()}
+
+
+def prefect_template(more: dict[str, Any]) -> dict[str, Any]:
+    """Return a template of Prefect's ECS worker of one of its two generations."""
+    return {
+        "job_configuration": PREFECT_CONFIGURATION | {name: f"{{{{ {name} }}}}" for name in more},
+        "variables": {"type": "object", "properties": PREFECT_VARIABLES | more, "description": "of the worker"},
+    }
+
+
+GENERATIONS = pytest.mark.parametrize("more", [OLDER, NEWER], ids=["older", "newer"])
+
+
+@GENERATIONS
+def test_a_template_of_prefects_ecs_worker_works_as_it_is(more: dict[str, Any]) -> None:
+    template = prefect_template(more)
+    validate_base_job_template(template)
+    values: dict[str, Any] = {
+        "template": template,
         "cpu": 512,
         "memory": 1024,
         "command": "python -m x",
         "env": {"A": "1"},
         "task_role_arn": ROLE,
+        "execution_role_arn": ROLE,
+        "configure_cloudwatch_logs": True,
         "cluster": "jobs",
         "labels": {"team": "blue"},
+        "auto_deregister_task_definition": True,
     }
 
     registered, run = definition(**values), request(**values)
 
     assert (registered["cpu"], registered["memory"]) == ("512", "1024")
+    assert registered["containerDefinitions"][0]["logConfiguration"]["logDriver"] == "awslogs"
     assert run["overrides"]["taskRoleArn"] == ROLE
     assert run["overrides"]["containerOverrides"][0]["memory"] == 1024
     assert run["cluster"] == "jobs"
+    assert run["launchType"] == "FARGATE"
     assert {"key": "team", "value": "blue"} in run["tags"]
+    assert "shared by runs" in job_of(**values).notes[0]
+
+
+@GENERATIONS
+def test_a_template_of_prefect_renders_with_nothing_but_an_image(more: dict[str, Any]) -> None:
+    assert definition(template=prefect_template(more))["requiresCompatibilities"] == ["FARGATE"]
+    assert own(template=prefect_template(more))["name"] == "flow"
+
+
+@GENERATIONS
+def test_job_variables_of_prefect_are_variables_of_our_own_template(more: dict[str, Any]) -> None:
+    """A deployment that moves here keeps its job variables: `stream_output` and the like are said to do nothing."""
+    missing = set(PREFECT_VARIABLES | more) - set(TEMPLATE["variables"]["properties"])
+    assert not missing
 
 
 # -- the task definition

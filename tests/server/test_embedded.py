@@ -265,7 +265,7 @@ def test_an_unforeseen_fault_of_a_handler_ends_in_the_dead_letters(
             raise RuntimeError("bug")
         handle_message(body, *rest)
 
-    monkeypatch.setattr("push_pools.server.decisions.handle_message", fault)
+    monkeypatch.setattr("push_pools.services.handle.handle_message", fault)
     home.queue.send('{"version":1,"type":"sweep","platform":"process"}')
     until(lambda: home.queue.dead_letters())
     assert home.queue.dead_letters()[0].reason == "RuntimeError: bug"

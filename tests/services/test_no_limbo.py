@@ -313,6 +313,7 @@ def test_a_job_that_the_platform_does_not_know_counts_as_unseen(world: World) ->
     unknown = Observation(key=run.job.key, status=JobStatus.UNKNOWN, observed_at=world.clock.now())
     assert apply_observation(run, unknown, world.app).version == run.version
     world.pass_time(400)
+    unknown = unknown.model_copy(update={"observed_at": world.clock.now()})
     told = apply_observation(world.get(run), unknown, world.app)
     assert told.job is not None
     assert told.job.unseen_since == world.clock.now()

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from push_pools.domain.deployments import Deployment
 from push_pools.domain.errors import AlreadyExists, InvalidInput, NotAllowed, NotFound, StoreUnavailable
-from push_pools.domain.planning import PlanMark, due_fires, fire_times
+from push_pools.domain.planning import PlanMark, due_fires, fire_times, why_skip
 from push_pools.domain.pools import WorkPool, WorkQueue
-from push_pools.domain.runs import FlowRun, Phase
+from push_pools.domain.runs import FlowRun, Phase, ScheduleRef
 from push_pools.domain.schedules import Schedule, parse_schedule
 from push_pools.services.catalogue import pause_deployment, resume_deployment
 from push_pools.services.edit_schedules import (
@@ -99,8 +99,10 @@ def test_a_tick_of_many_deployments_writes_one_mark() -> None:
     world.tick()
     world.calls.clear()
     world.advance(60)
-    plan_all(world.app)
-    writes = [call for call in world.calls if call in ("before store.put", "before store.put_run", "before queue.send")]
+    world._guarded(lambda: plan_all(world.app))
+    writes = [
+        call for call in world.calls if call in ("before store.put", "before store.put_runs", "before queue.send_all")
+    ]
     assert writes == ["before store.put"]
     assert [mark.name for mark in world.store.list(PlanMark)] == ["ledger"]
 
@@ -430,7 +432,7 @@ def test_a_deploy_whose_planning_fails_is_planned_by_the_tick(monkeypatch: pytes
     world = World()
     world.tick()
     with monkeypatch.context() as patch:
-        patch.setattr(world.store, "put_run", _unavailable)
+        patch.setattr(world.store, "put_runs", _unavailable)
         create_schedule(world.app, "report/hourly", parse_schedule(MINUTELY))
     assert world.runs() == []
     begin = world.clock.now()
@@ -492,6 +494,16 @@ def test_a_tick_with_an_old_snapshot_puts_nothing_twice_and_moves_no_mark_back()
     frozen.end([deployment])
     assert world.store.get(PlanMark, "ledger") == until
     assert len(by_time(world)) == 7
+
+
+def test_a_clock_that_was_set_back_moves_no_mark_back() -> None:
+    world = World()
+    scheduled(world, MINUTELY)
+    world.tick()
+    before = world.store.get(PlanMark, "ledger")
+    world.advance(-3600)
+    world.tick()
+    assert world.store.get(PlanMark, "ledger") == before
 
 
 # -- every policy, whatever happens to the ticks -------------------------------
@@ -645,10 +657,66 @@ def test_a_store_that_fails_fails_the_tick_and_leaves_the_mark(monkeypatch: pyte
     world = World()
     scheduled(world, MINUTELY)
     with monkeypatch.context() as patch:
-        patch.setattr(world.store, "put_run", _unavailable)
+        patch.setattr(world.store, "put_runs", _unavailable)
         patch.setattr(world.store, "put", _unavailable)
         with pytest.raises(StoreUnavailable):
             tick(world.app)
     assert world.store.list(PlanMark) == []
     world.tick()
     assert len(world.runs()) == 5
+
+
+# -- the decision at the claim -------------------------------------------------
+
+
+def claimed(world: World, deployment: Deployment, at: datetime, **changes: Any) -> FlowRun:
+    """A run of the deployment's only schedule, as it is just after its first claim."""
+    ref = ScheduleRef(id=deployment.schedules[0].id)
+    run = world.trigger(deployment.key)
+    values = {"phase": Phase.CLAIMED, "schedule": ref, "scheduled_time": at, "tried_since": world.clock.now()}
+    return run.evolve(**values, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_skipped"),
+    [
+        ({}, True),
+        ({"slots": ("POOL#local",)}, False),  # It waited in its lane.
+        ({"attempt": 2}, False),
+        ({"phase": Phase.CALLING}, False),  # A call may be open.
+        ({"schedule": None}, False),
+    ],
+    ids=["late", "waited", "retry", "calling", "manual"],
+)
+def test_lateness_is_judged_before_anything_began(changes: dict[str, Any], is_skipped: bool) -> None:
+    world = World()
+    deployment = scheduled(world, {**MINUTELY, "catchup": "none"})
+    at = minutes_after(world.clock.now(), 1)[0]
+    world.advance(3600)
+    run = claimed(world, deployment, at).evolve(**changes)
+    reason = why_skip(run, deployment, world.clock.now())
+    assert (reason is not None) == is_skipped
+    assert reason is None or reason == "it is 59m late, and its schedule has catchup none"
+    in_time = run.evolve(tried_since=at + timedelta(minutes=4))
+    assert why_skip(in_time, deployment, world.clock.now()) is None, "its first claim came in time"
+
+
+def test_a_deployment_without_its_pool_fails_alone() -> None:
+    world = World()
+    gone = scheduled(world, MINUTELY, name="gone")
+    world.store.put(gone.model_copy(update={"work_pool": "nowhere"}))
+    good = scheduled(world, MINUTELY, name="good")
+    report = plan_all(world.app)
+    assert report.failed == {"report/gone": "NotFound: work pool 'nowhere' does not exist; known: local"}
+    assert len(by_time(world, good)) == 5
+
+
+def test_a_planned_run_stays_in_the_pool_that_it_was_put_for() -> None:
+    """Only its own pool's handlers look at it; the next ones are put for the new pool."""
+    world = World()
+    deployment = scheduled(world, MINUTELY)
+    world.tick()
+    world.store.put(world.pool.model_copy(update={"id": uuid4(), "name": "other", "version": 0}))
+    moved = world.store.put(deployment.model_copy(update={"work_pool": "other", "parameters": {"n": 1}}))
+    plan_deployment(world.app, moved)
+    assert {(run.work_pool, str(run.parameters)) for run in world.runs()} == {("local", "{}")}

@@ -307,6 +307,18 @@ def test_a_refusal_bound_to_the_key_takes_the_next_launch() -> None:
     assert (run.launch, run.state.name, world.started(run)) == (2, "Completed", 1)
 
 
+def test_what_comes_while_a_refusal_settles_does_not_replace_it() -> None:
+    """The look-up fails for want of credentials: the next launch is decided by the lack of capacity, not by that."""
+    world = World({"key_is_used_up": True, "forgets_keys": True})
+    run = world.trigger()
+    world.cloud.fail("submit", NothingStarted("fake", "RESOURCE:MEMORY", codes=["RESOURCE:MEMORY"]))
+    world.pass_time(85)
+    world.cloud.fail("find", PlatformUnavailable("fake", "expired", codes=["NoCredentials"]))
+    world.pass_time(70)
+    run = world.get(run)
+    assert (run.attempt, run.launch, run.state.name, world.started(run)) == (1, 2, "Completed", 1)
+
+
 def test_a_lying_refusal_is_found_out() -> None:
     """The platform says that nothing started, and something did: it is adopted."""
     world = World({"key_is_used_up": True, "forgets_keys": True})
@@ -936,10 +948,10 @@ def test_a_chore_of_a_newer_release_is_kept(world: World) -> None:
     """It is put off, not taken for done."""
     run = world.trigger()
     world.pass_time(20)
-    chore = Chore(kind=ChoreKind.PUBLISH, not_before=world.clock.now(), since=world.clock.now())
+    chore = Chore(kind=ChoreKind.REPORT, not_before=world.clock.now(), since=world.clock.now())
     change(world.app, world.get(run), lambda r: r.evolve(chores=(chore,), phase=Phase.ENDED, wake_at=chore.not_before))
     world.queue.send(hint("chores", run.id))
     world.pass_time(5)
     (kept,) = world.get(run).chores
-    assert (kept.kind, kept.tries) == (ChoreKind.PUBLISH, 1)
+    assert (kept.kind, kept.tries) == (ChoreKind.REPORT, 1)
     assert "upgrade" in str(facts(world.get(run), "chore failed")[0]["why"])

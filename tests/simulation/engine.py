@@ -260,3 +260,18 @@ class Engine:
         host.is_alive = False
         for task in sorted(host.tasks, key=lambda each: each.name):
             self.kill(task)
+
+
+class HandlersLock:
+    """Stands for a lock between the threads of one process: a handler that waits for it lets others go on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._is_held = engine, False
+
+    def __enter__(self) -> None:
+        while self._is_held:
+            self._engine.pause(0.05)
+        self._is_held = True
+
+    def __exit__(self, *_: object) -> None:
+        self._is_held = False

@@ -185,8 +185,8 @@ MUTANTS = (
     Mutant(
         "acknowledge before writing",
         "server/decisions.py",
-        "    try:\n        handle_message(delivery.body,",
-        "    queue.ack(delivery)\n    try:\n        handle_message(delivery.body,",
+        "    outcome = deliver(delivery.body,",
+        "    queue.ack(delivery)\n    outcome = deliver(delivery.body,",
         "A message is acknowledged when the ledger holds its outcome.",
     ),
     Mutant(
@@ -322,7 +322,8 @@ MUTANTS = (
         "wake the head only",
         "services/admit.py",
         "for scope in missing if not lanes.is_overlap(scope)):\n            return\n",
-        "for scope in missing if not lanes.is_overlap(scope)):\n            self.given = MOST_GIVEN\n            return\n",
+        "for scope in missing if not lanes.is_overlap(scope)):\n"
+        "            self.given = MOST_GIVEN\n            return\n",
         "Who does not fit is passed over: the next may.",
     ),
     Mutant(
@@ -358,7 +359,8 @@ MUTANTS = (
         "slots released from today's configuration",
         "stores/memory.py",
         "            for scope in set(before.slots) - set(after.slots):\n",
-        "            for scope in {s for s in {*before.slots} - {*after.slots} if self.limit_of(s).slots is not None}:\n",
+        "            for scope in {s for s in {*before.slots} - {*after.slots}"
+        " if self.limit_of(s).slots is not None}:\n",
         "Slots are released from the run's own record.",
     ),
     Mutant(

@@ -125,6 +125,10 @@ class ChaosQueue:
             self._keep(body, delay_seconds)
         engine.place("queue.send")
 
+    def send_all(self, messages: Sequence[tuple[str, float]]) -> None:
+        for body, delay_seconds in messages:
+            self.send(body, delay_seconds=delay_seconds)
+
     def _wrongly(self, body: str, delay_seconds: float) -> None:
         engine = self._engine
         match engine.chance.below(4):

@@ -40,7 +40,7 @@ from tests.simulation.chance import Chance, Countdown
 from tests.simulation.checks import CANARY, Checks, LogCollector
 from tests.simulation.clouds import FAMILIES, SimCloud, SimJob, Trouble
 from tests.simulation.ecs import Client, EcsCloud, SimCredentials
-from tests.simulation.engine import Engine, Host, HostClock, Task, Violation
+from tests.simulation.engine import Engine, HandlersLock, Host, HostClock, Task, Violation
 from tests.simulation.lanes import POOL, changes, cool_down, schedule_changes, schedule_of
 from tests.simulation.ports import ChaosQueue, HostPlatforms, PlacedStore, is_event, run_of
 
@@ -204,7 +204,11 @@ class World:
             return ours
 
         clock: Any = host.clock if host else HostClock(self.engine, 0.0)
-        return EcsPlatform(PlatformContext(credentials, {}, clock, clock))
+        platform = EcsPlatform(PlatformContext(credentials, {}, clock, clock))
+        for stripe in platform._preparation._definitions._stripes:
+            lock: Any = HandlersLock(self.engine)  # It stands for a lock of threads.
+            stripe.lock = lock
+        return platform
 
     def _build_catalogue(self) -> None:
         now, put = self.engine.moment(), self.raw_store.put

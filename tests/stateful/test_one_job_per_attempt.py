@@ -39,6 +39,8 @@ from tests.world import World
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from push_pools.ports import Store
+
 FAMILIES: dict[str, dict[str, bool]] = {
     "names": {},
     "jobs": {"needs_cleanup": True},
@@ -68,11 +70,15 @@ class OneJobPerAttempt(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.file = SqliteFile(":memory:") if self.on_sqlite else None
-        self.world = World(FAMILIES[self.family], store=SqliteStore(self.file) if self.file else MemoryStore())
+        self.world = World(FAMILIES[self.family], store=SqliteStore(self.file) if self.file else self.ledger())
         self.world.deploy(
             "stubborn", retries=RetryPolicy(attempts=3, on=tuple(FailureClass), backoff_seconds=5), timeout_seconds=600
         )
         self.final: dict[object, object] = {}
+
+    def ledger(self) -> Store:
+        """Return the ledger, where it is no file."""
+        return MemoryStore()
 
     @initialize(target=runs)
     def first(self) -> FlowRun:

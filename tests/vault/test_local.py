@@ -13,12 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from push_pools.domain.errors import NotAllowed, StoreUnavailable
+from push_pools.testing.contracts.vaults import VaultContract
 from push_pools.vault.local import LocalVault
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 CONTEXT = {"block_id": "b", "field": "f"}
+
+
+class TestLocalVault(VaultContract):
+    @pytest.fixture
+    def vault(self) -> LocalVault:
+        return LocalVault.from_key(bytes(range(32)))
 
 
 @pytest.fixture

@@ -22,15 +22,18 @@ from push_pools.domain.jobs import (
     validate_base_job_template,
     validate_job_variables,
 )
+from push_pools.domain.pace import take
 from push_pools.domain.runs import JobHandle, job_key
 from push_pools.domain.states import JobStatus, Observation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     from pydantic import JsonValue
 
+    from push_pools.domain.pace import Rate
     from push_pools.ports import Platform
 
 BUDGET_SECONDS = 30.0
@@ -52,6 +55,11 @@ class NoteBook:
 
     def forget(self, key: str) -> None:
         self.notes.pop(key, None)
+
+    def pace(self, scope: str, rate: Rate, now: datetime, *, ahead_seconds: float = 0.0) -> datetime:
+        place, following = take(int(self.notes.get(scope, 0)), rate, now, ahead_seconds)
+        self.notes[scope] = str(following)
+        return place
 
 
 def a_key() -> str:

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from push_pools.domain.errors import NotFound, ScopeFull, VersionConflict
+from push_pools.domain.pace import Rate
 from push_pools.domain.pools import Variable, WorkPool
 from push_pools.domain.runs import Chore, ChoreKind, Claim, FlowRun, Job, JobHandle, Phase
 from push_pools.domain.states import State
@@ -69,6 +70,16 @@ class StoreContract:
         again = store.put_run(run.evolve(parameters={"n": 2}))
         assert first.version == 1
         assert again == first
+
+    def test_many_runs_are_put_at_once_and_the_known_ones_returned(self, store: Store) -> None:
+        """New ones are as after `put_run`; what was there stays, and is returned as it is stored."""
+        known = store.put_run(a_run(parameters={"n": 1}))
+        fresh = [a_run() for _ in range(3)]
+        found = store.put_runs([fresh[0], known.evolve(parameters={"n": 2}), *fresh[1:]])
+        assert found == {known.id: known}
+        assert [store.get_run(run.id).version for run in fresh] == [1, 1, 1]
+        assert set(store.put_runs(fresh)) == {run.id for run in fresh}
+        assert store.put_runs([]) == {}
 
     def test_of_many_puts_at_once_one_wins(self, store: Store) -> None:
         """Eight writers of one id all get the same run."""
@@ -139,6 +150,7 @@ class StoreContract:
         due = store.due(START + timedelta(seconds=10))
         assert [run.id for run in due] == [early.id, late.id]
         assert [run.id for run in store.due(START + timedelta(seconds=10), limit=1)] == [early.id]
+        assert [run.id for run in store.due(START + timedelta(seconds=10), after=START)] == [late.id]
 
     def test_active_runs_are_those_with_a_job(self, store: Store) -> None:
         """Started and stopping runs of that platform; nothing else."""
@@ -371,6 +383,43 @@ class StoreContract:
         store.forget("k")
         assert store.recall("k") is None
 
+    def test_places_are_given_at_the_rate(self, store: Store) -> None:
+        """After a rest a burst is free at once; then places come one interval apart, and each is given once."""
+        rate = Rate(per_second=4, burst=3)
+        places = [(store.pace("s", rate, START, ahead_seconds=60) - START).total_seconds() for _ in range(6)]
+        assert places == [-0.5, -0.25, 0.0, 0.25, 0.5, 0.75]
+        later = START + timedelta(seconds=10)
+        assert [store.pace("s", rate, later, ahead_seconds=60) <= later for _ in range(4)] == [True] * 3 + [False]
+
+    def test_a_place_too_far_ahead_is_told_and_not_taken(self, store: Store) -> None:
+        """Asking is no way to be late: the next to ask is told the same moment."""
+        rate = Rate(per_second=1)
+        assert store.pace("s", rate, START) == START
+        second = START + timedelta(seconds=1)
+        assert store.pace("s", rate, START, ahead_seconds=0.5) == second
+        assert store.pace("s", rate, START, ahead_seconds=1) == second
+        assert store.pace("s", rate, START, ahead_seconds=1) == START + timedelta(seconds=2)
+
+    def test_places_of_scopes_do_not_mix(self, store: Store) -> None:
+        """Each account and region has its own row."""
+        rate = Rate(per_second=1)
+        assert store.pace("a", rate, START) == store.pace("b", rate, START) == START
+
+    def test_no_place_is_given_to_two(self, store: Store) -> None:
+        """Eight callers at once get eight places."""
+        rate = Rate(per_second=1000)
+        with ThreadPoolExecutor(8) as pool:
+            places = list(pool.map(lambda _: store.pace("s", rate, START, ahead_seconds=60), range(64)))
+        assert len(set(places)) == 64
+        assert max(places) - min(places) == timedelta(seconds=0.063)
+
+    def test_a_rate_may_change(self, store: Store) -> None:
+        """A place that was taken stays taken; from there on the new rate counts."""
+        store.pace("s", Rate(per_second=0.1), START)
+        later = START + timedelta(seconds=10)
+        assert store.pace("s", Rate(per_second=10), later) == later
+        assert store.pace("s", Rate(per_second=10), later, ahead_seconds=1) == later + timedelta(seconds=0.1)
+
     def test_a_record_is_written_over_the_version_that_was_read(self, store: Store) -> None:
         """Creating twice, and writing over something changed meanwhile, are refused."""
         variable = Variable(name="a", value={"x": [1]}, created_at=START, updated_at=START)
@@ -426,6 +475,15 @@ class QueueContract:
         assert not queue.receive(10, 30)
         queue.ack(delivery)
         assert queue.depth() == 0
+
+    def test_many_messages_are_sent_at_once(self, queue: LocalQueue, clock: ManualClock) -> None:
+        """Each with its own delay."""
+        queue.send_all([("a", 0.0), ("b", 5.0), ("c", 0.0)])
+        assert sorted(delivery.body for delivery in queue.receive(10, 30)) == ["a", "c"]
+        clock.advance(5)
+        assert [delivery.body for delivery in queue.receive(10, 20)] == ["b"]
+        queue.send_all([])
+        assert queue.depth() == 3
 
     def test_a_delayed_message_waits(self, queue: LocalQueue, clock: ManualClock) -> None:
         """It becomes visible after its delay, and the queue says when."""

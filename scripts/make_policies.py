@@ -1,0 +1,161 @@
+"""Write `infra/policies/`: what each function, and whoever uses the command line, may do. A test compares them.
+
+`${…}` are for whoever deploys: ARNs of one installation. `${queue_arn_prefix}` is the ARN of its queues up to and with
+their prefix.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent.parent / "infra" / "policies"
+Statement = dict[str, Any]
+
+
+def allow(sid: str, actions: list[str], resources: list[str], **conditions: dict[str, Any]) -> Statement:
+    """Return a statement; conditions are by operator."""
+    statement: Statement = {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources}
+    return {**statement, "Condition": conditions} if conditions else statement
+
+
+def ledger() -> Statement:
+    return allow(
+        "Ledger",
+        [
+            "dynamodb:BatchGetItem",
+            "dynamodb:ConditionCheckItem",
+            "dynamodb:DeleteItem",
+            "dynamodb:GetItem",
+            "dynamodb:PutItem",
+            "dynamodb:Query",
+            "dynamodb:UpdateItem",
+        ],
+        ["${table_arn}", "${table_arn}/index/*"],
+    )
+
+
+def log() -> Statement:
+    return allow("Log", ["logs:CreateLogStream", "logs:PutLogEvents"], ["${log_group_arn}:*"])
+
+
+def send(*queues: str) -> Statement:
+    return allow("Send", ["sqs:GetQueueUrl", "sqs:SendMessage"], [f"${{queue_arn_prefix}}{queue}" for queue in queues])
+
+
+def receive(queue: str) -> Statement:
+    actions = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
+    return allow("Receive", actions, [f"${{queue_arn_prefix}}{queue}"])
+
+
+def publish() -> Statement:
+    return allow("Publish", ["events:PutEvents"], ["${bus_arn}"])
+
+
+def secrets(*actions: str) -> Statement:
+    context = {"kms:EncryptionContext:push_pools": "block"}
+    return allow("Secrets", [f"kms:{each}" for each in actions], ["${kms_key_arn}"], StringEquals=context)
+
+
+def tasks(sid: str, *actions: str) -> Statement:
+    cluster = {"ecs:cluster": "${cluster_arn}"}
+    return allow(sid, [f"ecs:{each}" for each in actions], ["${task_arn_prefix}*"], ArnEquals=cluster)
+
+
+def list_tasks() -> Statement:
+    return allow("FindTasks", ["ecs:ListTasks"], ["*"], ArnEquals={"ecs:cluster": "${cluster_arn}"})
+
+
+def submit_ecs() -> list[Statement]:
+    return [
+        log(),
+        ledger(),
+        receive("submit-ecs"),
+        send("submit-*", "dead-letters"),
+        publish(),
+        secrets("Decrypt"),
+        allow(
+            "RunTask",
+            ["ecs:RunTask"],
+            ["${task_definition_arn_prefix}*"],
+            ArnEquals={"ecs:cluster": "${cluster_arn}"},
+        ),
+        tasks("WatchAndStopTasks", "DescribeTasks", "StopTask"),
+        list_tasks(),
+        allow("TaskDefinitions", ["ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition"], ["*"]),
+        allow(
+            "Tag",
+            ["ecs:TagResource"],
+            ["${task_arn_prefix}*", "${task_definition_arn_prefix}*"],
+            StringEquals={"ecs:CreateAction": ["RunTask", "RegisterTaskDefinition"]},
+        ),
+        allow(
+            "PassRoles",
+            ["iam:PassRole"],
+            ["${execution_role_arn}", "${task_role_arn}"],
+            StringEquals={"iam:PassedToService": "ecs-tasks.amazonaws.com"},
+        ),
+        allow("DefaultNetwork", ["ec2:DescribeSubnets", "ec2:DescribeVpcs"], ["*"]),
+    ]
+
+
+def poll_ecs() -> list[Statement]:
+    return [
+        log(),
+        ledger(),
+        receive("poll-ecs"),
+        send("submit-*", "dead-letters"),
+        publish(),
+        secrets("Decrypt"),
+        tasks("WatchTasks", "DescribeTasks"),
+    ]
+
+
+def operator() -> list[Statement]:
+    """What the command line needs, for all of its commands."""
+    return [
+        ledger(),
+        send("submit-*"),
+        allow(
+            "DeadLetters",
+            ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueUrl", "sqs:ReceiveMessage"],
+            ["${queue_arn_prefix}dead-letters"],
+        ),
+        allow("Replay", ["sqs:GetQueueUrl", "sqs:SendMessage"], ["${queue_arn_prefix}poll-*"]),
+        publish(),
+        secrets("Decrypt", "GenerateDataKey"),
+        allow("Output", ["logs:GetLogEvents"], ["${task_log_group_arn}:*"]),
+        tasks("LookAtTasks", "DescribeTasks"),
+    ]
+
+
+def policies() -> dict[str, str]:
+    """Return the text of every policy by its file name."""
+    statements = {
+        "schedule": [log(), ledger(), send("submit-*", "poll-*"), publish()],
+        "submit_ecs": submit_ecs(),
+        "poll_ecs": poll_ecs(),
+        "admin": [log(), ledger(), send("submit-*"), secrets("GenerateDataKey")],
+        "webhook": [log(), ledger(), send("submit-*"), publish(), secrets("Decrypt")],
+        "operator": operator(),
+    }
+    return {
+        f"{name}.json": json.dumps({"Version": "2012-10-17", "Statement": listed}, indent=2) + "\n"
+        for name, listed in statements.items()
+    }
+
+
+def main() -> None:
+    """Write every policy, and remove those of functions that are gone."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    wanted = policies()
+    for path in FOLDER.glob("*.json"):
+        if path.name not in wanted:
+            path.unlink()
+    for name, text in wanted.items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""`push_pools.functions.schedule` with shorter times."""
+
+from tests.aws.shrunk import shrink
+
+shrink()
+
+from push_pools.functions.schedule import handler  # noqa: E402 - after the times are set
+
+__all__ = ["handler"]
