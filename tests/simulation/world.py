@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import timedelta
+from random import Random
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 from uuid import UUID, uuid5
 
 from push_pools.credentials import block_class
@@ -25,6 +28,7 @@ from push_pools.ports import App, PlatformContext
 from push_pools.queues.memory import MemoryQueue
 from push_pools.queues.sqlite import SqliteQueue
 from push_pools.server.decisions import handle_delivery, sweep_all, take_over, told_over, visibility_seconds
+from push_pools.services import blocks, catalogue, deploy, edit_schedules, schedule
 from push_pools.services.blocks import create_block, open_block
 from push_pools.services.catalogue import pause_deployment, resume_deployment, update_work_pool
 from push_pools.services.explain import explain_run
@@ -45,7 +49,7 @@ from tests.simulation.lanes import POOL, changes, cool_down, schedule_changes, s
 from tests.simulation.ports import ChaosQueue, HostPlatforms, PlacedStore, is_event, run_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from push_pools.ports import LocalQueue, Store
 
@@ -686,6 +690,25 @@ class _WithSecret:
 
 def tell(seed: int, replayed: Sequence[int] | None = None) -> Outcome:
     """Tell the story of a seed, or one that makes these choices, and return what it came to."""
+    with ids_of(seed):
+        return _tell(seed, replayed)
+
+
+@contextlib.contextmanager
+def ids_of(seed: int) -> Iterator[None]:
+    """Have the services mint the same ids whenever the story is told: order and jitter depend on them."""
+    numbers = Random(seed)
+
+    def mint() -> UUID:
+        return UUID(int=numbers.getrandbits(128), version=4)
+
+    with contextlib.ExitStack() as patched:
+        for module in (blocks, catalogue, deploy, edit_schedules, schedule):
+            patched.enter_context(mock.patch.object(module, "uuid4", mint))
+        yield
+
+
+def _tell(seed: int, replayed: Sequence[int] | None) -> Outcome:
     world = World(seed, replayed)
     outcome = Outcome(seed, kind=world.kind())
     try:
