@@ -480,7 +480,7 @@ def test_wrappers_wait_for_jobs_that_are_expected(world: World) -> None:
         platform.expect(0)  # As the server does again and again: one may just have been spawned.
         return sum(path.name.startswith(".w-") for path in (world.home / "jobs").iterdir())
 
-    eventually(lambda: len(wrappers._waiting) == 1 and spares() == 1)
+    eventually(lambda: spares() == 1 and len(wrappers._waiting) == 1)
     eventually(lambda: sum(wrapper.is_alive() for wrapper in waiting) <= 1)
 
 
