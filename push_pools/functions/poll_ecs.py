@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from push_pools.functions.messages import Batch
 from push_pools.functions.runtime import Host, function
 from push_pools.platforms.ecs import EcsPlatform
-from push_pools.services.hear import told
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
@@ -22,4 +21,4 @@ host: Final = Host(platforms={EcsPlatform.type: EcsPlatform})
 @function
 def handler(event: dict[str, Any], context: LambdaContext) -> PartialItemFailureResponse:
     """Handle a batch of SQS messages and answer which of them are to come again."""
-    return Batch(host.app(context), host.queue, context, told(EcsPlatform.type)).handle(event)
+    return Batch(host.app(context), host.queue, context).handle(event)

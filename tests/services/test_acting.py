@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from push_pools.domain.errors import PlatformUnavailable
-from push_pools.domain.events import hint, parse_event
+from push_pools.domain.events import JobChanged, hint, parse_event
 from push_pools.domain.runs import Chore, ChoreKind, Phase
 from push_pools.domain.states import JobStatus, Observation
 from push_pools.ports import App, ReportedJob
-from push_pools.services.hear import hear, told
+from push_pools.services.handle import handle_message
 from push_pools.services.ledger import change
+from push_pools.services.reported import job_changed
 from push_pools.services.runs import run_deployment
 from push_pools.services.stop import cancel_run, stop_run
 from push_pools.services.sweep import sweep
@@ -187,17 +188,20 @@ def test_events_of_the_cloud_and_messages_of_ours_come_mixed(world: World, idle:
 
     Reader(world)
     run = _started(world)
-    handle = told("fake")
-    handle('{"version":1,"type":"sweep","platform":"fake"}', "m", idle, invocation(world))
+    handle_message('{"version":1,"type":"sweep","platform":"fake"}', "m", idle, invocation(world))
     assert world.get(run).state.name == "Running"
     detail = {"run": str(run.id), "attempt": 1, "status": "succeeded"}
-    body = json.dumps({"source": "aws.ecs", "detail-type": "ECS Task State Change", "id": "e", "detail": detail})
+    body = json.dumps({"version": 1, "type": "job-changed", "platform": "fake", "detail": detail})
     world.platform.reported = lambda d: ReportedJob(run.id, d["attempt"])  # type: ignore[attr-defined]
-    handle(body, "m", idle, invocation(world))
+    handle_message(body, "m", idle, invocation(world))
     assert world.get(run).state.name == "Completed"
 
 
 # -- parts
+
+
+def hear(platform: str, detail: dict[str, Any], app: App) -> None:
+    job_changed(JobChanged.model_construct(platform=platform, detail=detail), app)
 
 
 def _started(world: World) -> FlowRun:
