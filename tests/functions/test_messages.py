@@ -72,7 +72,8 @@ def test_one_that_fails_takes_no_other_with_it(app: App, letters: Letters) -> No
             raise RuntimeError("bug")
         done.append(body)
 
-    assert run(app, letters, act, "a", "away", "b", "late", "bug") == ["m1", "m3", "m4"]
+    failed = run(app, letters, act, "a", "away", "b", "late", "bug")
+    assert sorted(failed) == ["m1", "m3", "m4"]  # Threads handle them: which of them fails first says nothing.
     assert sorted(done) == ["a", "b"]
     assert not letters.buried
 
