@@ -79,8 +79,6 @@ class SqliteFile:
     def __init__(self, path: Path | str) -> None:
         self.path = str(path)
         self._lock = threading.RLock()
-        self.known_version = -1
-        """What `data_version` said last."""
         try:
             with self._explained():
                 self._connection = sqlite3.connect(
@@ -112,7 +110,6 @@ class SqliteFile:
             )
         if version < SCHEMA_VERSION:
             self._upgrade()
-        self.data_version()
 
     def _version(self) -> int:
         return int(self.execute("PRAGMA user_version")[0][0])
@@ -155,8 +152,7 @@ class SqliteFile:
 
     def data_version(self) -> int:
         """Return a number that changes when another process writes."""
-        self.known_version = int(self.execute("PRAGMA data_version")[0][0])
-        return self.known_version
+        return int(self.execute("PRAGMA data_version")[0][0])
 
     def close(self) -> None:
         """Close the file; nothing may be executed afterwards."""

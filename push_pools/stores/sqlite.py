@@ -66,10 +66,11 @@ class SqliteStore:
     # -- runs
 
     def put_run(self, run: FlowRun) -> FlowRun:
-        fresh, version = run.evolve(version=1), self._file.known_version
-        if not self._file.execute(_INSERT, _row(fresh)):
+        fresh = run.evolve(version=1)
+        row = _row(fresh)
+        if not self._file.execute(_INSERT, row):
             return self.get_run(run.id)
-        self._runs.keep(fresh, version)
+        self._runs.keep(fresh, row[-1])
         return fresh
 
     def put_runs(self, runs: Sequence[FlowRun]) -> Mapping[UUID, FlowRun]:
@@ -79,16 +80,18 @@ class SqliteStore:
         return {run_id: self.get_run(run_id) for run_id in known}
 
     def get_run(self, run_id: UUID) -> FlowRun:
-        """Return a run, from memory if this process wrote it last and no other has written anything since."""
-        if (kept := self._runs.get(run_id, self._file.data_version())) is not None:
-            return kept
-        rows = self._file.execute("SELECT body FROM runs WHERE id=?", (str(run_id),))
+        """Return a run; what is stored in the words that this process wrote last is not parsed anew."""
+        kept = self._runs.get(run_id)
+        known = kept[1] if kept is not None else None
+        rows = self._file.execute("SELECT nullif(body, ?) FROM runs WHERE id=?", (known, str(run_id)))
         if not rows:
             raise NotFound("flow run", str(run_id))
-        return FlowRun.model_validate_json(rows[0][0])
+        (body,) = rows[0]
+        return kept[0] if kept is not None and body is None else FlowRun.model_validate_json(body)
 
     def save(self, before: FlowRun, after: FlowRun, *, counting: bool = False) -> FlowRun:
         written = after.evolve(version=before.version + 1)
+        body = written.model_dump_json()
         values = (
             written.version,
             written.phase,
@@ -96,18 +99,17 @@ class SqliteStore:
             written.state.name,
             _seconds(written.wake_at),
             written.waits_at,
-            written.model_dump_json(),
+            body,
             str(before.id),
             before.version,
         )
-        version = self._file.known_version  # Of before the write: what others write meanwhile is noticed.
         if before.slots == after.slots:
             saved = bool(self._file.execute(_UPDATE + " RETURNING 1", values))
         else:
             saved = self._save_with_slots(before, after, values, counting)
         if not saved:
-            self._recognise(written)
-        self._runs.keep(written, version)
+            self._recognise(written, body)
+        self._runs.keep(written, body)
         return written
 
     def _save_with_slots(self, before: FlowRun, after: FlowRun, values: Sequence[Any], counting: bool) -> bool:
@@ -121,10 +123,10 @@ class SqliteStore:
                 _take(run, scope, run_id, counting)
         return True
 
-    def _recognise(self, written: FlowRun) -> None:
+    def _recognise(self, written: FlowRun, body: str) -> None:
         """Accept a refused write when its effect is already there: the first answer was lost."""
         rows = self._file.execute("SELECT body FROM runs WHERE id=?", (str(written.id),))
-        if not rows or rows[0][0] != written.model_dump_json():
+        if not rows or rows[0][0] != body:
             raise VersionConflict(f"flow run {written.id} was changed meanwhile")
 
     def due(
@@ -326,26 +328,24 @@ def _row(run: FlowRun) -> tuple[Any, ...]:
 
 
 class _KeptRuns:
-    """The runs that this process wrote last, each with the file's version of before that write."""
+    """The runs that this process wrote last, each with the words in which it is stored."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._runs: OrderedDict[UUID, tuple[FlowRun, int]] = OrderedDict()
+        self._runs: OrderedDict[UUID, tuple[FlowRun, str]] = OrderedDict()
 
-    def get(self, run_id: UUID, version: int) -> FlowRun | None:
-        kept = self._runs.get(run_id)
-        return kept[0] if kept is not None and kept[1] == version else None
+    def get(self, run_id: UUID) -> tuple[FlowRun, str] | None:
+        return self._runs.get(run_id)
 
     def drop(self, run_id: UUID) -> None:
         with self._lock:
             self._runs.pop(run_id, None)
 
-    def keep(self, run: FlowRun, version: int) -> None:
+    def keep(self, run: FlowRun, body: str) -> None:
         with self._lock:
-            old = self._runs.pop(run.id, None)
-            newest = old if old is not None and old[0].version > run.version else (run, version)
-            self._runs[run.id] = newest
-            while len(self._runs) > KEPT_RUNS:
+            self._runs[run.id] = (run, body)
+            self._runs.move_to_end(run.id)
+            if len(self._runs) > KEPT_RUNS:
                 self._runs.popitem(last=False)
 
 

@@ -150,7 +150,7 @@ def test_another_process_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_run_that_another_process_wrote_is_read_afresh(tmp_path: Path) -> None:
-    """What is kept in memory counts only while nobody else has written."""
+    """What is kept in memory counts only while the file says the same."""
     ours = SqliteStore(SqliteFile(tmp_path / "ledger.db"))
     theirs = SqliteStore(SqliteFile(tmp_path / "ledger.db"))
     run = ours.put_run(a_run())
@@ -164,16 +164,15 @@ def test_a_run_that_another_process_wrote_is_read_afresh(tmp_path: Path) -> None
 
 
 def test_a_write_that_others_overtook_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between a write and its keeping another process wrote: what is kept then is known to be old."""
+    """Between a write and its keeping another process wrote: what is kept then is seen to be old."""
     ours = SqliteStore(SqliteFile(tmp_path / "ledger.db"))
     theirs = SqliteStore(SqliteFile(tmp_path / "ledger.db"))
     run = ours.get_run(ours.put_run(a_run()).id)
     keep = ours._runs.keep
 
-    def late(written: FlowRun, version: int) -> None:
+    def late(written: FlowRun, body: str) -> None:
         theirs.save(theirs.get_run(run.id), written.evolve(name="theirs"))
-        ours._file.data_version()  # As another thread would.
-        keep(written, version)
+        keep(written, body)
 
     monkeypatch.setattr(ours._runs, "keep", late)
     ours.save(run, run.evolve(name="ours"))
