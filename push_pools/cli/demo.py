@@ -5,9 +5,7 @@ Local jobs are real processes. The cloud is a double of Amazon ECS in this proce
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from push_pools.cli.base import silence, verb
+from push_pools.cli.doubles import ecs_double
 from push_pools.cli.live import RunsView
 from push_pools.cli.output import Styled, print_table, say, state_cell
 from push_pools.cli.watch import flush
@@ -61,7 +60,7 @@ def demo() -> None:
     their machine and are tried again, two are cancelled, and one is asked for twice. Exits 1 if a promise breaks.
     """
     silence()
-    with tempfile.TemporaryDirectory(prefix="push-pools-demo-") as home, _cloud() as ecs:
+    with tempfile.TemporaryDirectory(prefix="push-pools-demo-") as home, ecs_double(seconds=0.5, plan=_plan) as ecs:
         broken = _run(Path(home), ecs)
     if broken:
         from push_pools.domain.errors import NotAllowed
@@ -251,51 +250,9 @@ def quickstart_file() -> Path:
     return packaged if packaged.exists() else package.parent / "examples" / "quickstart.yaml"
 
 
-# -- the cloud
-
-
-@contextlib.contextmanager
-def _cloud() -> Iterator[EcsDouble]:
-    """Run a double of ECS, and let this process take it for AWS for a while."""
-    from push_pools.testing.ecs_double import EcsDouble
-
-    with EcsDouble(plan=_plan, default_seconds=0.5) as ecs, _environment(_aws(ecs)):
-        ecs.model.call("CreateCluster", {"clusterName": "jobs"})
-        yield ecs
-
-
 def _plan(request: dict[str, Any]) -> TaskPlan | None:
     """Let the machine under the first attempt of `unlucky` fail; all else does what its command says."""
     from push_pools.testing.ecs_double import TaskPlan
 
     is_unlucky = "unlucky" in request.get("taskDefinition", "") and request.get("startedBy", "").endswith("/1")
     return TaskPlan("host", seconds=0.5) if is_unlucky else None
-
-
-def _aws(ecs: EcsDouble) -> dict[str, str]:
-    return {
-        "AWS_ENDPOINT_URL_ECS": ecs.endpoint,
-        "AWS_ACCESS_KEY_ID": "demo",
-        "AWS_SECRET_ACCESS_KEY": "demo",
-        "AWS_DEFAULT_REGION": ecs.region,
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for a while; those of AWS that are not named are unset."""
-    before = dict(os.environ)
-    for name in before:
-        if name.startswith("AWS_"):
-            del os.environ[name]
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from push_pools.cli.base import settings, verb
+from push_pools.cli.doubles import doubles as taken_for_clouds
 from push_pools.cli.health import health_endpoint
 from push_pools.cli.json_logs import JsonLines, logging_to
 from push_pools.cli.live import RunsView
@@ -46,6 +47,9 @@ At = Annotated[
 Speed = Annotated[
     float | None,
     typer.Option("--speed", metavar="N", help="Let time pass N times as fast, such as 3600. Jobs are simulated."),
+]
+Doubles = Annotated[
+    bool, typer.Option("--doubles", help="Send the jobs of clouds to doubles in this process; no account is needed.")
 ]
 NotHere = Annotated[
     str | None, typer.Option(hidden=True, help="Only `push-pools dev` simulates time; it is refused here.")
@@ -96,16 +100,26 @@ def serve(
 
 
 @dev_app.command()
-def dev(until_idle: UntilIdle = False, for_: For = None, port: Port = 0, at: At = None, speed: Speed = None) -> None:
+def dev(
+    until_idle: UntilIdle = False,
+    for_: For = None,
+    port: Port = 0,
+    doubles: Doubles = False,
+    at: At = None,
+    speed: Speed = None,
+) -> None:
     """Serve the home and show its runs in a live table.
 
-    The same server as `push-pools serve`; only warnings are logged.
+    The same server as `push-pools serve`; only warnings are logged. With --doubles, jobs of clouds go to doubles
+    of them in this process, where they do nothing and take three seconds, or as long as their `sleep` says.
 
     With --at or --speed, time is simulated instead: every decision that the home's schedules lead to is printed,
     on a copy of the home, and no job runs. Then --for is simulated time too, needs no --until-idle, and ends the
     show with exit 0.
     """
     if at is not None or speed is not None:
+        if doubles:
+            raise typer.BadParameter("--doubles goes with a server; in simulated time no job is sent anywhere")
         _simulate(at, 1.0 if speed is None else speed, until_idle, for_, port)
         return
     ending = Ending.of(until_idle, for_)
@@ -113,6 +127,7 @@ def dev(until_idle: UntilIdle = False, for_: For = None, port: Port = 0, at: At 
     handler.setFormatter(JsonLines())
     handler.setLevel(logging.WARNING)
     with (
+        taken_for_clouds() if doubles else contextlib.nullcontext(),
         logging_to(handler),
         running(port) as (server, home),
         RunsView(home.app, title=str(home.settings.home)) as view,

@@ -54,6 +54,8 @@ class Account:
     """VPC of every subnet there is; None knows every subnet, all in one VPC."""
     security_groups: dict[str, str] | None = None
     """VPC of every security group there is, likewise."""
+    has_every_cluster: bool = False
+    """Whether a cluster is there as soon as it is named; else only those that were created."""
     vcpus: float | None = None
     """How many vCPUs may run on Fargate at once (quota "Fargate On-Demand vCPU resource count")."""
     buckets: dict[str, Bucket] = field(default_factory=dict)

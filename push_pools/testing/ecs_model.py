@@ -350,7 +350,7 @@ class EcsModel:
         if name is None:
             name = "default"
         short = name.removeprefix(f"{self.prefix}:cluster/")
-        if short not in self.clusters:
+        if short not in self.clusters and not self.rules.has_every_cluster:
             raise EcsError("ClusterNotFoundException", "Cluster not found.")
         return short
 
@@ -369,7 +369,7 @@ class EcsModel:
         clusters, failures = [], []
         for name in body.get("clusters") or ["default"]:
             short = name.removeprefix(f"{self.prefix}:cluster/")
-            if short in self.clusters:
+            if short in self.clusters or self.rules.has_every_cluster:
                 clusters.append(self._cluster_document(short, now))
             else:
                 failures.append({"arn": self._cluster_arn(short), "reason": "MISSING"})

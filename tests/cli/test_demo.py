@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -44,17 +43,6 @@ def test_the_demo_runs_all_of_the_example() -> None:
 
 def test_the_demo_takes_less_than_20_seconds() -> None:
     assert demo.LONGEST_SECONDS < 20
-
-
-def test_the_environment_is_as_it_was_after_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_PROFILE", "mine")
-    before = dict(os.environ)
-
-    with demo._environment({"AWS_DEFAULT_REGION": "us-east-1"}):
-        assert "AWS_PROFILE" not in os.environ
-        assert os.environ["AWS_DEFAULT_REGION"] == "us-east-1"
-
-    assert dict(os.environ) == before
 
 
 def test_the_event_really_comes_twice(cli: Cli, config: Path) -> None:
