@@ -39,7 +39,7 @@ class Clients:
             request={"parent": PLACE, "job_id": job_id, "job": spec(token, **template)}, retry=None, timeout=timeout
         )
 
-    def execution(self, job_id: str = "job", token: str = "a") -> run_v2.Execution:
+    def execution(self, job_id: str = "job", token: str = "a") -> Any:
         """Return an execution as it is now."""
         name = f"{PLACE}/jobs/{job_id}/executions/{job_id}-{token}"
         return self.executions.get_execution(name=name, retry=None, timeout=20)
