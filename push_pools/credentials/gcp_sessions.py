@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import threading
@@ -33,6 +34,8 @@ OPTIONS: Final = (
 )
 """The protocol repeats a call, and has to know of each; so gRPC does not."""
 
+_NOT_YET: Final = object()
+
 
 class Opened:
     """The token of one identity, and the clients that use it."""
@@ -45,8 +48,9 @@ class Opened:
         self._clients: dict[str, Any] = {}
         self._channel: Any = None
         self._session: Any = None
-        self._request = _request()
-        self._credentials = _credentials(block, endpoint, self._request)
+        self._request: Any = None
+        self._block = block
+        self._credentials: Any = _NOT_YET
 
     def is_spent(self) -> bool:
         """Whether it held a secret for as long as it may."""
@@ -60,10 +64,14 @@ class Opened:
         """
         from google.auth.credentials import TokenState
 
-        credentials = self._credentials
-        if credentials is None:
-            return None
         with self._lock:
+            if self._credentials is _NOT_YET:
+                # Not before: to look for the machine's own identity can take seconds, in which others wait here only.
+                self._request = _request()
+                self._credentials = _credentials(self._block, self._endpoint, self._request)
+            credentials = self._credentials
+            if credentials is None:
+                return None
             state = credentials.token_state
             if state is not TokenState.FRESH:
                 try:
@@ -122,7 +130,8 @@ class Opened:
             if self._session is not None:
                 self._session.close()
             self._channel, self._session, self._clients = None, None, {}
-        self._request.session.close()
+            if self._request is not None:
+                self._request.session.close()
 
 
 _OPEN: OrderedDict[str, Opened] = OrderedDict()
@@ -186,20 +195,44 @@ def _credentials(block: GcpCredentials, endpoint: Endpoint | None, request: Any)
     if block.external_account is not None:
         return _federated(block.external_account)
     if block.service_account_info is not None:
-        import json
-
-        from google.oauth2.service_account import Credentials
-
-        info = json.loads(block.service_account_info.get_secret_value())
-        return Credentials.from_service_account_info(info, scopes=[SCOPE])
-    if endpoint is not None and endpoint.is_plain and block.service_account_file is None:
+        return _of_key(json.loads(block.service_account_info.get_secret_value()))
+    if block.service_account_file is not None:
+        return _of_file(block.service_account_file)
+    if endpoint is not None and endpoint.is_plain:
         return None
     import google.auth
 
-    if block.service_account_file is not None:
-        path = os.path.expanduser(block.service_account_file)  # noqa: PTH111 - a user's text, not our path.
-        return google.auth.load_credentials_from_file(path, scopes=[SCOPE], request=request)[0]
     return google.auth.default(scopes=[SCOPE], request=request)[0]
+
+
+def _of_key(info: dict[str, Any]) -> Any:
+    from google.auth.exceptions import MalformedError
+    from google.oauth2.service_account import Credentials
+
+    try:
+        return Credentials.from_service_account_info(info, scopes=[SCOPE])
+    except ValueError:  # Its text may quote the key.
+        raise MalformedError("the private key of the service account cannot be read") from None
+
+
+def _of_file(path: str) -> Any:
+    """Return the credentials of a file, which is held to what a block is held to."""
+    from google.auth.exceptions import DefaultCredentialsError, MalformedError
+
+    from push_pools.credentials.gcp import GcpCredentials
+
+    try:
+        with open(os.path.expanduser(path)) as file:  # noqa: PTH111, PTH123 - a user's text, not our path.
+            text = file.read()
+    except OSError as error:
+        raise DefaultCredentialsError(f"service_account_file {path}: {error.strerror}") from None
+    try:
+        read = GcpCredentials.model_validate({"service_account_info": text})
+    except ValueError:
+        raise MalformedError(f"service_account_file {path} is not a key or a federation's file of Google's") from None
+    if read.external_account is not None:
+        return _federated(read.external_account)
+    return _of_key(json.loads(text))
 
 
 class _Static:
