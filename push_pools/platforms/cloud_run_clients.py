@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 READ_SECONDS: Final = 8.0
 WRITE_SECONDS: Final = 10.0
-READS: Final = 2
-"""How often a question is asked whose connection turns out to be gone, as after a function was frozen."""
+READS: Final = 3
+"""How often a question is asked whose connection turns out to be gone, as after a function was frozen.
+
+gRPC may notice that a connection is gone only with the second call that is lost on it."""
 
 
 class Connection:

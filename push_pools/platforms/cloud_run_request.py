@@ -240,9 +240,12 @@ def _number(value: object) -> int:
 
 
 def _without_empty(value: Any) -> Any:
-    """Return a copy without nulls, empty dictionaries and empty lists; empty text, False and 0 stay."""
+    """Return a copy without nulls, empty dictionaries and empty lists; empty text, False and 0 stay.
+
+    So do volumes as they are: one that is `emptyDir: {}` says all there is to say.
+    """
     if isinstance(value, dict):
-        kept = {name: _without_empty(item) for name, item in value.items()}
+        kept = {name: item if name == "volumes" else _without_empty(item) for name, item in value.items()}
         return {name: item for name, item in kept.items() if item is not None and item not in ({}, [])}
     if isinstance(value, list):
         return [item for item in map(_without_empty, value) if item is not None and item not in ({}, [])]

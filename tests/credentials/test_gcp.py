@@ -236,7 +236,7 @@ def test_few_identities_are_kept_open(double: CloudRunDouble, monkeypatch: pytes
 def failed(block: GcpCredentials) -> Any:
     """Return our error for the one that asking for a token raises."""
     with pytest.raises(auth.GoogleAuthError) as error:
-        block.opened().token().token()
+        block.opened().token()
     ours = credentials_error(error.value, "cloud-run-v2:push")
     assert ours is not None
     return ours

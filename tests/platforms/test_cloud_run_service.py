@@ -194,7 +194,7 @@ def test_a_job_without_an_image_fails_with_the_sentence(world: CloudRunServiceWo
 
 
 def test_the_quota_of_writes_is_kept_and_shows_as_waiting(world: CloudRunServiceWorld) -> None:
-    """Sixty a minute are thirty runs, since each is also deleted; who waits is neither refused nor failed."""
+    """Each run is also deleted, which the pace leaves room for; who waits is neither refused nor failed."""
     world.double.model.rules.writes = PerMinute(60)
     world.use({"cloud_run_endpoint": world.double.endpoint})
     runs = [trigger(world) for _ in range(40)]
