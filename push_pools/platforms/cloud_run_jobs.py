@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from push_pools.domain.errors import PlatformUnavailable
-from push_pools.platforms.cloud_run_errors import asking_error, is_status, ours_from
+from push_pools.platforms.cloud_run_errors import asking_error, is_status, ours_from, prepare_error
 from push_pools.platforms.cloud_run_observe import ending, is_over, missing, not_ready, running, succeeded
 from push_pools.platforms.cloud_run_request import KEY_LABEL, TOKEN, TYPE, parent
 
@@ -136,15 +136,27 @@ class CloudRunJobs:
         )
 
     def delete(self, handle: JobHandle) -> None:
-        """Delete the job, and with it its execution; one that is gone is success.
+        """Delete the job, and with it its execution; one that is gone, or is not ours, is success.
 
         Raises:
             PlatformUnavailable: Cloud Run could not be asked.
         """
         with ours_from(asking_error):
             connection = self._clients(handle.credential_block_id)
+            # What was never known to be ours may be somebody else's; and what is not there costs no write.
+            if handle.pid is None and not self._is_there(connection, handle):
+                return
             try:
                 connection.write("jobs", "delete_job", {"name": job_name(handle)})
             except Exception as error:
                 if not is_status(error, "NOT_FOUND"):
                     raise
+
+    def _is_there(self, connection: Connection, handle: JobHandle) -> bool:
+        try:
+            job = connection.found("jobs", "get_job", job_name(handle))
+        except Exception as error:
+            if "RegionUnknown" in prepare_error(error).codes:
+                return False  # The attempt ended with that; nothing can be in a region that there is not.
+            raise
+        return job is not None and is_ours(job, handle.key)
