@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from push_pools.credentials.endpoints import read_endpoint
 from push_pools.domain.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class Settings:
     """`PUSH_POOLS_ECS_RUN_TASK_PER_SECOND`: how many tasks are started a second in one account and region of AWS."""
     ecs_register_per_second: float = 1.0
     """`PUSH_POOLS_ECS_REGISTER_PER_SECOND`: how many task definitions are registered a second, likewise."""
+    cloud_run_writes_per_minute: float = 60.0
+    """`PUSH_POOLS_CLOUD_RUN_WRITES_PER_MINUTE`: Cloud Run's quota of writes in a region; a run takes two of them."""
+    cloud_run_endpoint: str | None = None
+    """`PUSH_POOLS_CLOUD_RUN_ENDPOINT`: where Cloud Run is, if not at Google's own address."""
     aws_table: str | None = None
     """`PUSH_POOLS_AWS_TABLE`: the DynamoDB table of an installation on AWS; with it, that is what is worked on."""
     aws_queue_prefix: str = "push-pools-"
@@ -65,6 +70,8 @@ class Settings:
         return {
             "ecs_run_task_per_second": f"{self.ecs_run_task_per_second:g}",
             "ecs_register_per_second": f"{self.ecs_register_per_second:g}",
+            "cloud_run_writes_per_minute": f"{self.cloud_run_writes_per_minute:g}",
+            "cloud_run_endpoint": self.cloud_run_endpoint or "",
         }
 
     @classmethod
@@ -95,6 +102,8 @@ def _parse(name: str, text: str) -> object:
                 return tuple(part.strip() for part in text.split(",") if part.strip())
             case "WORKERS":
                 return _at_least(1, int(text))
+            case other if other.endswith("_ENDPOINT"):
+                return read_endpoint(text).url if text.strip() else None
             case other if other.startswith(("AWS_", "WEBHOOK_")):
                 return text.strip() or None
             case _:

@@ -51,6 +51,12 @@ _TYPES: Final = (
         "A login at a registry of container images.",
         "push_pools.credentials.registry_auth:DockerRegistryCredentials",
     ),
+    BlockType(
+        "gcp-credentials",
+        "GCP Credentials",
+        "An identity at Google Cloud: federation from AWS, a service account's key, or the machine's own.",
+        "push_pools.credentials.gcp:GcpCredentials",
+    ),
     BlockType("secret", "Secret", "One secret value.", "push_pools.credentials.registry_auth:Secret"),
 )
 

@@ -58,6 +58,9 @@ def render_run(run: FlowRun, app: App) -> BaseJobConfiguration:
         FlowInfo(name=run.flow_name) if run.flow_name else None,
         WorkPoolInfo(name=pool.name, type=pool.type),
     )
+    if deployment is not None and deployment.timeout_seconds is not None and "timeout" in type(job).model_fields:
+        # A platform that ends jobs by itself (Cloud Run) has to know which time-out holds.
+        setattr(job, "timeout", deployment.timeout_seconds)  # noqa: B010 - not every configuration has the field.
     return job
 
 

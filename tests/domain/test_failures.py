@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from push_pools.domain.errors import JobRejected, NothingStarted, PlatformUnavailable
 from push_pools.domain.failures import LONGEST_REASON, ROWS, explain, explain_error, explain_observation, row_of
 from push_pools.domain.states import FailureClass, JobStatus, Observation, State, StateType
+from tests.domain.cloud_run_cases import CASES as CLOUD_RUN_CASES
 
 ECS = "ecs:push"
 EXITED = "Essential container in task exited"
@@ -183,6 +184,7 @@ CASES = [
     ecs("configuration", "configuration", False, "UnsupportedFeatureException"),
     ecs("conflict", "platform", True, "ConflictException", reason="token in use"),
     ecs("server", "platform", True, "ServerException", reason="Service Unavailable"),
+    *(Case(*each)._replace(platform="cloud-run-v2:push") for each in CLOUD_RUN_CASES),
 ]
 
 
@@ -215,7 +217,12 @@ RETRIED = {"killed", "capacity", "quota", "spot", "start-timeout", "network", "p
 def test_the_default_policy_is_that_of_the_design() -> None:
     differing = {row.name for row in ROWS if row.is_retried != (str(row.failure_class) in RETRIED)}
 
-    assert differing == {"ecs/image-unreachable", "ecs/image-rate-limit"}
+    assert differing == {
+        "ecs/image-unreachable",
+        "ecs/image-rate-limit",
+        "cloud-run/image-policy-unknown",
+        "cloud-run/quota-small",
+    }
 
 
 def test_the_rows_of_ecs_say_nothing_of_other_platforms() -> None:

@@ -1,0 +1,62 @@
+"""Facts of Cloud Run, and what has to be said of them: every row of its table, by the codes of the v2 API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CASES: list[tuple[Any, ...]] = [
+    # Row, class, tried again, codes, reason, exit code, signal.
+    ("cloud-run/deleted", "killed", True, ("DELETED",), "The execution was deleted."),
+    ("cloud-run/out-of-memory", "oom", False, ("task:ABORTED",), "Memory limit of 512 MiB exceeded", None, 9),
+    ("cloud-run/task-timeout", "timeout", False, ("task:ABORTED",), "The configured timeout was reached.", None, 9),
+    ("cloud-run/task-deadline", "timeout", False, ("task:DEADLINE_EXCEEDED",), "it took too long", None, 9),
+    ("killed", "killed", True, ("task:ABORTED",), "Container terminated on signal 9.", None, 9),
+    ("killed-exit-code", "killed", True, ("NON_ZERO_EXIT_CODE", "task:UNKNOWN"), "exited with an error", 137),
+    ("exit", "exit", False, ("NON_ZERO_EXIT_CODE", "task:UNKNOWN"), "The container exited with an error.", 3),
+    ("cloud-run/no-result", "platform", True, ("ExecutionFailed",), ""),
+    ("cloud-run/no-result", "platform", True, ("NON_ZERO_EXIT_CODE",), ""),
+    ("cloud-run/no-result", "platform", True, ("task:UNKNOWN",), "something"),
+    # The job cannot be made ready.
+    ("cloud-run/image-not-found", "image", False, ("CONTAINER_MISSING",), "Image 'x' not found."),
+    ("cloud-run/image-denied", "image", False, ("CONTAINER_PERMISSION_DENIED",), "must have permission to read"),
+    ("cloud-run/image-policy", "image", False, ("CONTAINER_IMAGE_UNAUTHORIZED",), "denied by attestor"),
+    ("cloud-run/image-policy-unknown", "image", True, ("CONTAINER_IMAGE_AUTHORIZATION_CHECK_FAILED",), "try again"),
+    ("cloud-run/image-argument", "image", False, ("INVALID_ARGUMENT",), "Image 'a b' is invalid"),
+    ("cloud-run/encryption-key", "permission", False, ("ENCRYPTION_KEY_PERMISSION_DENIED",), "no access"),
+    ("cloud-run/encryption-key-check", "configuration", False, ("ENCRYPTION_KEY_CHECK_FAILED",), "disabled"),
+    ("cloud-run/secrets", "permission", False, ("SECRETS_ACCESS_CHECK_FAILED",), "Permission denied on secret"),
+    ("cloud-run/vpc-network", "configuration", False, ("VPC_NETWORK_NOT_FOUND",), "VPC connector x not found"),
+    ("cloud-run/progress-deadline", "start-timeout", True, ("PROGRESS_DEADLINE_EXCEEDED",), "Timed out waiting"),
+    ("cloud-run/internal", "platform", True, ("INTERNAL",), "Internal error"),
+    ("cloud-run/internal", "platform", True, ("JOB_STATUS_SERVICE_POLLING_ERROR",), "polling"),
+    ("cloud-run/waiting", "platform", True, ("POSTPONED_RETRY",), "later"),
+    ("cloud-run/waiting", "platform", True, ("IMMEDIATE_RETRY",), "now"),
+    ("cloud-run/waiting", "platform", True, ("WAITING_FOR_OPERATION",), "waiting"),
+    ("cloud-run/revision", "platform", True, ("JobNotReady",), ""),
+    # CreateJob is refused.
+    ("cloud-run/writes", "quota", True, ("WriteQuota", "RESOURCE_EXHAUSTED"), "limit 'Write requests per minute'"),
+    ("cloud-run/jobs", "quota", True, ("JobsQuota", "RESOURCE_EXHAUSTED"), "total allowed count of jobs"),
+    ("cloud-run/capacity", "capacity", True, ("CapacityUnavailable", "RESOURCE_EXHAUSTED"), "no capacity"),
+    ("cloud-run/quota", "quota", True, ("RESOURCE_EXHAUSTED",), "Quota exceeded"),
+    ("cloud-run/task-quota", "quota", True, ("task:RESOURCE_EXHAUSTED",), "Quota exceeded"),
+    ("cloud-run/quota-small", "quota", False, ("QuotaTooSmall", "INVALID_ARGUMENT"), "exceeds the quota"),
+    ("cloud-run/api-disabled", "configuration", False, ("ApiDisabled", "PERMISSION_DENIED"), "has not been used"),
+    ("cloud-run/billing", "configuration", False, ("BillingDisabled", "FAILED_PRECONDITION"), "billing"),
+    ("cloud-run/region", "configuration", False, ("RegionUnknown", "PERMISSION_DENIED"), "'locations/x'"),
+    ("cloud-run/service-account", "permission", False, ("ServiceAccountDenied", "PERMISSION_DENIED"), "actAs"),
+    ("cloud-run/impersonation", "permission", False, ("ImpersonationDenied", "RefreshError"), "getAccessToken"),
+    ("cloud-run/credentials-refused", "permission", False, ("CredentialsRefused", "OAuthError"), "invalid_grant"),
+    ("cloud-run/credentials-malformed", "configuration", False, ("CredentialsMalformed", "MalformedError"), "no key"),
+    ("cloud-run/permission", "permission", False, ("PERMISSION_DENIED",), "Permission 'run.jobs.create' denied"),
+    ("cloud-run/name-taken", "configuration", False, ("NameTaken",), "not ours"),
+    ("cloud-run/configuration", "configuration", False, ("INVALID_ARGUMENT",), "Violation in labels"),
+    ("cloud-run/configuration", "configuration", False, ("FAILED_PRECONDITION",), "an organization policy"),
+    ("cloud-run/configuration", "configuration", False, ("NOT_FOUND",), "Project x not found"),
+    ("cloud-run/conflict", "platform", True, ("ABORTED",), "concurrent change"),
+    ("cloud-run/server", "platform", True, ("UNAVAILABLE",), "The service is currently unavailable."),
+    ("cloud-run/internal", "platform", True, ("INTERNAL",), "500"),
+    ("no-answer", "network", True, ("NoAnswer", "DEADLINE_EXCEEDED"), "Deadline Exceeded"),
+    ("connection", "network", True, ("ConnectFailed",), "failed to connect to all addresses"),
+    ("credentials-expired", "permission", False, ("CredentialsExpired", "UNAUTHENTICATED"), "expired"),
+    ("no-credentials", "permission", False, ("NoCredentials", "DefaultCredentialsError"), "were not found"),
+]
