@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from push_pools.domain.errors import JobRejected, PlatformError
 from push_pools.domain.failure_rows import FIRST_ROWS, GENERIC_ROWS, MISSING, PROCESS_ROWS, UNKNOWN, Facts, Row
+from push_pools.domain.failures_aci import ACI_ROWS
 from push_pools.domain.failures_ecs import ECS_ROWS
 from push_pools.domain.states import Failure, FailureClass, JobStatus
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from push_pools.domain.states import Observation
 
-ROWS: Final[tuple[Row, ...]] = (*FIRST_ROWS, *PROCESS_ROWS, *ECS_ROWS, *GENERIC_ROWS, *UNKNOWN)
+ROWS: Final[tuple[Row, ...]] = (*FIRST_ROWS, *PROCESS_ROWS, *ECS_ROWS, *ACI_ROWS, *GENERIC_ROWS, *UNKNOWN)
 LONGEST_REASON: Final = 500
 
 _NAMED = re.compile(r"\b[A-Z][A-Za-z0-9]+(?:Error|Exception)\b")

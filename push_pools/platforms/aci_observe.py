@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from push_pools.domain.runs import JobHandle
 
 MOST_EVENTS: Final = 20
+_BAD: Final = frozenset({"Failed", "Unhealthy", "Repairing"})
+"""Provisioning states that somebody should know of; none says that the job is over."""
+_BAD_CODES: Final = frozenset(f"Provisioning{state}" for state in _BAD)
 _DULL: Final = frozenset({"", "Completed", "Error", "Waiting", "Running"})
 """Detail statuses that say no more than the state and the exit code."""
 _NAMED: Final = re.compile(r"\b[A-Z][A-Za-z]+(?:Error|Exception|BackOff)\b")
@@ -39,7 +42,7 @@ def observation(group: Any, handle: JobHandle, now: datetime) -> Observation:
         status=status,
         observed_at=now,
         started_at=moment(getattr(current, "start_time", None)) if state == "Running" else None,
-        codes=tuple(_codes(current, reason)) if reason else (),
+        codes=tuple(_codes(group, current, reason)) if reason else (),
         reason=reason,
         details=_details(group, view),
     )
@@ -83,7 +86,8 @@ def _ending(group: Any, view: Any, current: Any, handle: JobHandle, now: datetim
     status = JobStatus.SUCCEEDED if exit_code == 0 and not stopped else JobStatus.FAILED
     trouble = "" if status is JobStatus.SUCCEEDED else _trouble(group, view, current)
     codes = ["Stopped"] if stopped else []
-    codes += _codes(current, trouble)
+    # With an exit code the container has run, whatever Azure says of its resource.
+    codes += [code for code in _codes(group, current, trouble) if exit_code is None or code not in _BAD_CODES]
     if exit_code is None and not codes:
         codes = ["NoExitCode"]
     return Observation(
@@ -104,9 +108,11 @@ def _group_state(group: Any) -> str:
     return str(getattr(getattr(group, "instance_view", None), "state", None) or "")
 
 
-def _codes(current: Any, reason: str) -> list[str]:
+def _codes(group: Any, current: Any, reason: str) -> list[str]:
     detail = str(getattr(current, "detail_status", None) or "")
-    return [*([detail] if detail not in _DULL else []), *_NAMED.findall(reason)]
+    provisioning = str(getattr(group, "provisioning_state", None) or "")
+    bad = [f"Provisioning{provisioning}"] if provisioning in _BAD else []
+    return [*([detail] if detail not in _DULL else []), *_NAMED.findall(reason), *bad]
 
 
 def _trouble(group: Any, view: Any, current: Any) -> str:
@@ -115,7 +121,7 @@ def _trouble(group: Any, view: Any, current: Any) -> str:
     detail = str(getattr(current, "detail_status", None) or "")
     warnings = [str(each.message) for each in getattr(view, "events", None) or () if each.type == "Warning"]
     parts = [
-        f"provisioning {provisioning}" if provisioning in ("Failed", "Unhealthy", "Repairing") else "",
+        f"provisioning {provisioning}" if provisioning in _BAD else "",
         detail if detail not in _DULL else "",
         *warnings[-1:],
     ]

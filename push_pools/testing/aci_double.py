@@ -164,6 +164,11 @@ class AciDouble:
         """Return the names of the groups that still cost, or still try to start."""
         return self.model.alive()
 
+    def left(self) -> list[str]:
+        """Return the names of the groups that nobody has deleted."""
+        with self.model.lock:
+            return [group.name for group in self.model.groups.values() if group.deleted_at is None]
+
     def sent(self, operation: str) -> list[Call]:
         """Return the requests of one kind, in order."""
         with self.model.lock:
