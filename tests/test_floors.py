@@ -35,6 +35,7 @@ MAY_SEE = {0: {0}, 1: {0}, 2: {0, 1, 2}, 3: {0, 1, 3}, 4: {0, 1, 3}, 5: {0, 1, 2
 PURE = {"pydantic", "pydantic_core", "cronsim", "dateutil", "jsonschema", "annotated_types", "referencing"}
 """What floor 0 may import beside the standard library."""
 OWNERS = {
+    "azure": {"credentials/azure", "platforms/aci"},
     "boto3": {"credentials/aws", "platforms/ecs", "testing/ecs"},
     "botocore": {
         "credentials/aws",

@@ -46,6 +46,12 @@ _TYPES: Final = (
         "push_pools.credentials.aws:AwsCredentials",
     ),
     BlockType(
+        "azure-container-instance-credentials",
+        "Azure Container Instance Credentials",
+        "An identity at Azure: by federation from AWS, a managed identity, or a client secret.",
+        "push_pools.credentials.azure:AzureContainerInstanceCredentials",
+    ),
+    BlockType(
         "docker-registry-credentials",
         "Docker Registry Credentials",
         "A login at a registry of container images.",

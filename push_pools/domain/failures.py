@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from push_pools.domain.errors import JobRejected, PlatformError
 from push_pools.domain.failure_rows import FIRST_ROWS, GENERIC_ROWS, MISSING, PROCESS_ROWS, UNKNOWN, Facts, Row
+from push_pools.domain.failures_aci import ACI_ROWS
 from push_pools.domain.failures_cloud_run import CLOUD_RUN_LAST_ROWS, CLOUD_RUN_ROWS
 from push_pools.domain.failures_ecs import ECS_ROWS
 from push_pools.domain.states import Failure, FailureClass, JobStatus
@@ -25,6 +26,7 @@ ROWS: Final[tuple[Row, ...]] = (
     *PROCESS_ROWS,
     *ECS_ROWS,
     *CLOUD_RUN_ROWS,
+    *ACI_ROWS,
     *GENERIC_ROWS,
     *CLOUD_RUN_LAST_ROWS,
     *UNKNOWN,

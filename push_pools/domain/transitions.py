@@ -403,6 +403,9 @@ def observe(
         codes=list(seen.codes) or None,
         reason=seen.reason or None,
     )
+    if seen.details.get("events") or seen.details.get("output"):
+        # What the platform soon forgets: it is deleted with the job.
+        run = run.noted(moment.now, "kept", events=seen.details.get("events"), output=seen.details.get("output"))
     return end(run, outcome(run, seen, moment.now, explain), moment, chores)
 
 

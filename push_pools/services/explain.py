@@ -97,6 +97,12 @@ def _observed(facts: Mapping[str, Any]) -> str:
     return f"observed {facts.get('status')}" + (f" ({_listed(more)})" if more else "")
 
 
+def _kept(facts: Mapping[str, Any]) -> str:
+    lines = len(facts.get("output") or ())
+    events = "; ".join(map(str, facts.get("events") or ()))
+    return f"kept of the job: the last {lines} lines of its output" + (f", and its events: {events}" if events else "")
+
+
 def _refused(facts: Mapping[str, Any]) -> str:
     return f"refused for now: {facts.get('why')}; asked again at {facts.get('again_at')}"
 
@@ -167,6 +173,7 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "intent": _intent,
     "submitted": _submitted,
     "observed": _observed,
+    "kept": _kept,
     "refused": _refused,
     "unanswered": _unanswered,
     "pacing": _pacing,

@@ -128,6 +128,8 @@ def retry_run(app: App, ref: str, *, key: str | None = None) -> FlowRun:
 def read_logs(app: App, run: FlowRun, cursor: str | None = None) -> LogPage:
     """Return the next lines of the output of a run's current, or last, job.
 
+    Of a job that the platform has deleted these are the last lines, if they were kept.
+
     Raises:
         NotAllowed: The run has no job yet.
         PlatformUnavailable: The platform could not be asked.
@@ -137,7 +139,17 @@ def read_logs(app: App, run: FlowRun, cursor: str | None = None) -> LogPage:
             f"flow run {run.name!r} has no job whose output could be read ({run.state.name}); "
             f"`push-pools flow-run why {run.id}` tells what it waits for"
         )
-    return app.platforms(run.platform).logs(run.job.handle, cursor)
+    page = app.platforms(run.platform).logs(run.job.handle, cursor)
+    if page.lines or cursor is not None or not page.is_last:
+        return page
+    return LogPage(lines=_kept_output(run), is_last=True)
+
+
+def _kept_output(run: FlowRun) -> tuple[str, ...]:
+    """Return the end of the output of the last job, where it was kept because the platform deletes it."""
+    last = next((entry for entry in reversed(run.journal) if entry.what in ("kept", "retry")), None)
+    output = last.facts.get("output") if last else None
+    return tuple(map(str, output)) if isinstance(output, list) else ()
 
 
 def is_idle(app: App) -> bool:

@@ -402,7 +402,8 @@ def test_the_types_are_listed_without_loading_them() -> None:
 
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
-    assert done.stdout.split() == ["aws-credentials", "docker-registry-credentials", "secret"]
+    known = ["aws-credentials", "azure-container-instance-credentials", "docker-registry-credentials", "secret"]
+    assert done.stdout.split() == known
 
 
 def test_every_type_can_be_loaded_and_has_a_secret() -> None:
@@ -410,6 +411,7 @@ def test_every_type_can_be_loaded_and_has_a_secret() -> None:
 
     assert found == {
         "aws-credentials": ("aws_secret_access_key", "aws_session_token"),
+        "azure-container-instance-credentials": ("client_secret", "token"),
         "docker-registry-credentials": ("password",),
         "secret": ("value",),
     }

@@ -207,7 +207,8 @@ def test_a_row_speaks_for_what_it_is_meant_for(case: Case) -> None:
 
 
 def test_every_row_has_a_case() -> None:
-    assert {row.name for row in ROWS} == {case.row for case in CASES}
+    others = ("aci/",)  # They have files of their own.
+    assert {row.name for row in ROWS if not row.name.startswith(others)} == {case.row for case in CASES}
     assert len({row.name for row in ROWS}) == len(ROWS)
 
 
@@ -222,6 +223,9 @@ def test_the_default_policy_is_that_of_the_design() -> None:
         "ecs/image-rate-limit",
         "cloud-run/image-policy-unknown",
         "cloud-run/quota-small",
+        "aci/image-unreachable",
+        "aci/registry",
+        "aci/quota-zero",
     }
 
 
