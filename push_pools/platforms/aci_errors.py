@@ -85,7 +85,7 @@ RULES: Final = (
     Rule(_one(MOVING), Next.LATER),
     Rule(_one("RegistryErrorResponse"), Next.LATER, variable="image"),
     Rule(_one("InaccessibleImage", "ImageNotFound", "InvalidImage", "MissingImage"), Next.REJECTED, variable="image"),
-    Rule(_one("ContainerGroupQuotaReached", "QuotaExceeded"), Next.REJECTED, r"limit: '?0\b", "QuotaZero", "location"),
+    Rule(_one("ContainerGroupQuotaReached", "QuotaExceeded"), Next.REJECTED, r"limit: '?0(?![\d.])", "QuotaZero", "location"),
     Rule(_one("ContainerGroupQuotaReached", "QuotaExceeded"), Next.NOTHING, as_code="ContainerGroupQuotaReached"),
     Rule(_one("ServiceUnavailable", "ResourceNotAvailable", "Conflict"), Next.NOTHING, _NO_ROOM, "CapacityUnavailable"),
     Rule(_one("ServiceUnavailable"), Next.NOTHING, as_code="CapacityUnavailable", statuses=frozenset({400, 409})),
