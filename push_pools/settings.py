@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from push_pools.credentials.azure_endpoint import checked_endpoint
 from push_pools.credentials.endpoints import read_endpoint
 from push_pools.domain.errors import InvalidInput
 
@@ -46,6 +47,10 @@ class Settings:
     """`PUSH_POOLS_CLOUD_RUN_WRITES_PER_MINUTE`: Cloud Run's quota of writes in a region; a run takes two of them."""
     cloud_run_endpoint: str | None = None
     """`PUSH_POOLS_CLOUD_RUN_ENDPOINT`: where Cloud Run is, if not at Google's own address."""
+    aci_creates_per_hour: float = 300.0
+    """`PUSH_POOLS_ACI_CREATES_PER_HOUR`: what Azure allows an hour in one subscription and region; less is used."""
+    azure_endpoint: str | None = None
+    """`PUSH_POOLS_AZURE_ENDPOINT`: where Azure Resource Manager is, if not at its public address."""
     aws_table: str | None = None
     """`PUSH_POOLS_AWS_TABLE`: the DynamoDB table of an installation on AWS; with it, that is what is worked on."""
     aws_queue_prefix: str = "push-pools-"
@@ -72,6 +77,8 @@ class Settings:
             "ecs_register_per_second": f"{self.ecs_register_per_second:g}",
             "cloud_run_writes_per_minute": f"{self.cloud_run_writes_per_minute:g}",
             "cloud_run_endpoint": self.cloud_run_endpoint or "",
+            "aci_creates_per_hour": f"{self.aci_creates_per_hour:g}",
+            **({"azure_endpoint": self.azure_endpoint} if self.azure_endpoint else {}),
         }
 
     @classmethod
@@ -100,6 +107,8 @@ def _parse(name: str, text: str) -> object:
                 return Path(text).expanduser().absolute()
             case "TEMPLATE_ENVIRON" | "WEBHOOK_SUBJECTS":
                 return tuple(part.strip() for part in text.split(",") if part.strip())
+            case "AZURE_ENDPOINT":
+                return checked_endpoint(text) if text.strip() else None
             case "WORKERS":
                 return _at_least(1, int(text))
             case other if other.endswith("_ENDPOINT"):

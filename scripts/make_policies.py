@@ -112,6 +112,22 @@ def poll_ecs() -> list[Statement]:
     ]
 
 
+def prove_identity_to_azure() -> Statement:
+    """A token of AWS that Entra ID trusts; AWS does not scope the call to a resource, but to whom the token is for."""
+    audience = {"sts:IdentityTokenAudience": "api://AzureADTokenExchange"}
+    return allow("ProveIdentity", ["sts:GetWebIdentityToken"], ["*"], **{"ForAllValues:StringEquals": audience})
+
+
+def submit_aci() -> list[Statement]:
+    queues = [receive("submit-aci"), send("submit-*", "dead-letters")]
+    return [log(), ledger(), *queues, publish(), secrets("Decrypt"), prove_identity_to_azure()]
+
+
+def poll_aci() -> list[Statement]:
+    queues = [receive("poll-aci"), send("submit-*", "dead-letters")]
+    return [log(), ledger(), *queues, publish(), secrets("Decrypt"), prove_identity_to_azure()]
+
+
 def operator() -> list[Statement]:
     """What the command line needs, for all of its commands."""
     return [
@@ -136,6 +152,8 @@ def policies() -> dict[str, str]:
         "schedule": [log(), ledger(), send("submit-*", "poll-*"), publish()],
         "submit_ecs": submit_ecs(),
         "poll_ecs": poll_ecs(),
+        "submit_aci": submit_aci(),
+        "poll_aci": poll_aci(),
         "admin": [log(), ledger(), send("submit-*"), secrets("GenerateDataKey")],
         "webhook": [log(), ledger(), send("submit-*"), publish(), secrets("Decrypt")],
         "operator": operator(),

@@ -112,7 +112,7 @@ def _codes(group: Any, current: Any, reason: str) -> list[str]:
     detail = str(getattr(current, "detail_status", None) or "")
     provisioning = str(getattr(group, "provisioning_state", None) or "")
     bad = [f"Provisioning{provisioning}"] if provisioning in _BAD else []
-    return [*([detail] if detail not in _DULL else []), *_NAMED.findall(reason), *bad]
+    return list(dict.fromkeys([*([detail] if detail not in _DULL else []), *_NAMED.findall(reason), *bad]))
 
 
 def _trouble(group: Any, view: Any, current: Any) -> str:

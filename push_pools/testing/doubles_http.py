@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable
     from io import BufferedReader
     from types import TracebackType
@@ -55,14 +56,19 @@ class BadRequest(Exception):
 class LoopbackServer:
     """Serves one handler on 127.0.0.1, a thread for each connection.
 
-    The handler gets a `Request` and returns a `Reply`, or None to close the
+    With `tls` it speaks https. The handler gets a `Request` and returns a `Reply`, or None to close the
     connection without an answer. `close()` ends every connection and waits for
     its thread, so a handler that waits must be woken before.
     """
 
-    def __init__(self, handler: Callable[[Request], Reply | None], *, port: int = 0) -> None:
+    def __init__(
+        self, handler: Callable[[Request], Reply | None], *, port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._handler = handler
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
+        listener = socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
+        # The handshake is left to the connection's own thread: a client that fails it ends nothing else.
+        self._listener = tls.wrap_socket(listener, server_side=True, do_handshake_on_connect=False) if tls else listener
+        self._scheme = "https" if tls else "http"
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._open: dict[socket.socket, threading.Thread] = {}
@@ -73,7 +79,7 @@ class LoopbackServer:
     @property
     def endpoint(self) -> str:
         """The URL to give to a client."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def close(self) -> None:
         """Stop listening, end every connection, and wait for their threads; may be repeated."""

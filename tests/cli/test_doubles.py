@@ -26,7 +26,7 @@ def test_the_environment_is_as_it_was_afterwards(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("AWS_PROFILE", "mine")
     before = dict(os.environ)
 
-    with _environment({"AWS_DEFAULT_REGION": "us-east-1"}, without="AWS_"):
+    with _environment({"AWS_DEFAULT_REGION": "us-east-1"}, without=("AWS_",)):
         assert "AWS_PROFILE" not in os.environ
         assert os.environ["AWS_DEFAULT_REGION"] == "us-east-1"
     assert dict(os.environ) == before

@@ -27,7 +27,7 @@ MODULES = {
 MAKE = runpy.run_path(str(ROOT / "scripts" / "make_policies.py"))
 POLICIES = {name.removesuffix(".json"): json.loads(text)["Statement"] for name, text in MAKE["policies"]().items()}
 ANY_RESOURCE = {"ecs:ListTasks", "ecs:DescribeTaskDefinition", "ecs:RegisterTaskDefinition"}
-ANY_RESOURCE |= {"ec2:DescribeSubnets", "ec2:DescribeVpcs"}
+ANY_RESOURCE |= {"ec2:DescribeSubnets", "ec2:DescribeVpcs", "sts:GetWebIdentityToken"}
 """Actions that AWS does not scope to a resource."""
 
 
@@ -67,6 +67,8 @@ def test_messages_go_to_queues_that_are_there_and_are_read() -> None:
         route_of('{"version":1,"type":"sweep","platform":"ecs:push"}').queue,
         route_of('{"version":1,"type":"admit","work_pool":"x"}').queue,
     }
+    for type_ in ('"type":"sweep"', '"type":"submit","run_id":"x"'):
+        sent.add(route_of(f'{{"version":1,{type_},"platform":"azure-container-instance:push"}}').queue)
     assert sent == read
     assert set(INFRA["queues"]) == read | {"dead-letters"}
     assert {rule["queue"] for rule in INFRA["rules"].values()} <= read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from push_pools.platforms import ecs
+from push_pools.platforms import aci, ecs
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +14,4 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     Tests of that limit set it themselves.
     """
     monkeypatch.setattr(ecs, "BEFORE_CALL_SECONDS", 60.0)
+    monkeypatch.setattr(aci, "BEFORE_CALL_SECONDS", 60.0)
