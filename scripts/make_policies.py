@@ -112,6 +112,11 @@ def poll_ecs() -> list[Statement]:
     ]
 
 
+def elsewhere(queue: str) -> list[Statement]:
+    """What a function needs of AWS whose jobs run at another cloud, by the federation of its own role."""
+    return [log(), ledger(), receive(queue), send("submit-*", "dead-letters"), publish(), secrets("Decrypt")]
+
+
 def operator() -> list[Statement]:
     """What the command line needs, for all of its commands."""
     return [
@@ -136,6 +141,8 @@ def policies() -> dict[str, str]:
         "schedule": [log(), ledger(), send("submit-*", "poll-*"), publish()],
         "submit_ecs": submit_ecs(),
         "poll_ecs": poll_ecs(),
+        "submit_cloud_run": elsewhere("submit-cloud-run"),
+        "poll_cloud_run": elsewhere("poll-cloud-run"),
         "admin": [log(), ledger(), send("submit-*"), secrets("GenerateDataKey")],
         "webhook": [log(), ledger(), send("submit-*"), publish(), secrets("Decrypt")],
         "operator": operator(),
