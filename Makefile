@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help demo test lint types unit bench prove prove-mutants env clean format smoke-aws
+.PHONY: help demo test lint types unit bench prove prove-mutants env clean format smoke-aws smoke-gcp
 
 help:            ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ prove-mutants: env ## break the code in known ways, and see that the simulation 
 
 smoke-aws: env   ## a trial on a real AWS account; ARGS="--cluster … --subnets … --execution-role-arn …"
 	@$(VENV)/python scripts/smoke_aws.py $(ARGS)
+
+smoke-gcp: env   ## a trial on a real Google Cloud project; ARGS="--project … --region …"
+	@$(VENV)/python scripts/smoke_gcp.py $(ARGS)
 
 format: env      ## format the code
 	@$(VENV)/ruff format . && $(VENV)/ruff check --fix .
