@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help demo test lint types unit bench prove prove-mutants env clean format smoke-aws smoke-azure
+.PHONY: help demo test lint types unit bench prove prove-mutants env clean format smoke-aws smoke-azure smoke-gcp
 
 help:            ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ smoke-aws: env   ## a trial on a real AWS account; ARGS="--cluster … --subnets
 
 smoke-azure: env ## a trial on a real Azure subscription; ARGS="--subscription-id … --resource-group …"
 	@$(VENV)/python scripts/smoke_azure.py $(ARGS)
+
+smoke-gcp: env   ## a trial on a real Google Cloud project; ARGS="--project … --region …"
+	@$(VENV)/python scripts/smoke_gcp.py $(ARGS)
 
 format: env      ## format the code
 	@$(VENV)/ruff format . && $(VENV)/ruff check --fix .

@@ -112,20 +112,16 @@ def poll_ecs() -> list[Statement]:
     ]
 
 
-def prove_identity_to_azure() -> Statement:
-    """A token of AWS that Entra ID trusts; AWS does not scope the call to a resource, but to whom the token is for."""
+def elsewhere(queue: str) -> list[Statement]:
+    """What a function needs of AWS whose jobs run at another cloud, by the federation of its own role."""
+    return [log(), ledger(), receive(queue), send("submit-*", "dead-letters"), publish(), secrets("Decrypt")]
+
+
+def proven_to_azure(queue: str) -> list[Statement]:
+    """The same, and a token of AWS that Entra ID trusts; AWS limits the call by whom the token is for."""
     audience = {"sts:IdentityTokenAudience": "api://AzureADTokenExchange"}
-    return allow("ProveIdentity", ["sts:GetWebIdentityToken"], ["*"], **{"ForAllValues:StringEquals": audience})
-
-
-def submit_aci() -> list[Statement]:
-    queues = [receive("submit-aci"), send("submit-*", "dead-letters")]
-    return [log(), ledger(), *queues, publish(), secrets("Decrypt"), prove_identity_to_azure()]
-
-
-def poll_aci() -> list[Statement]:
-    queues = [receive("poll-aci"), send("submit-*", "dead-letters")]
-    return [log(), ledger(), *queues, publish(), secrets("Decrypt"), prove_identity_to_azure()]
+    prove = allow("ProveIdentity", ["sts:GetWebIdentityToken"], ["*"], **{"ForAllValues:StringEquals": audience})
+    return [*elsewhere(queue), prove]
 
 
 def operator() -> list[Statement]:
@@ -152,8 +148,10 @@ def policies() -> dict[str, str]:
         "schedule": [log(), ledger(), send("submit-*", "poll-*"), publish()],
         "submit_ecs": submit_ecs(),
         "poll_ecs": poll_ecs(),
-        "submit_aci": submit_aci(),
-        "poll_aci": poll_aci(),
+        "submit_aci": proven_to_azure("submit-aci"),
+        "poll_aci": proven_to_azure("poll-aci"),
+        "submit_cloud_run": elsewhere("submit-cloud-run"),
+        "poll_cloud_run": elsewhere("poll-cloud-run"),
         "admin": [log(), ledger(), send("submit-*"), secrets("GenerateDataKey")],
         "webhook": [log(), ledger(), send("submit-*"), publish(), secrets("Decrypt")],
         "operator": operator(),

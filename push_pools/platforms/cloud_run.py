@@ -45,6 +45,11 @@ for _module in ("google.cloud", "google.cloud.run_v2"):
         raise ModuleNotFoundError("the library of Cloud Run is not installed", name="google.cloud.run_v2")
 
 
+def preload() -> None:
+    """Import Google's libraries now: a function does so while its process starts, and not in its first invocation."""
+    from google.cloud import run_v2  # noqa: F401
+
+
 class CloudRunPlatform:
     """Runs each attempt of a flow run as one Cloud Run job, named by its key."""
 

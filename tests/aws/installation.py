@@ -72,7 +72,12 @@ class Installation:
 
 
 def install(
-    ministack: Ministack, ecs: EcsDouble | None = None, *, visibility_seconds: int = 5, max_receives: int = 20
+    ministack: Ministack,
+    ecs: EcsDouble | None = None,
+    *,
+    visibility_seconds: int = 5,
+    max_receives: int = 20,
+    more_queues: Collection[str] = (),
 ) -> Installation:
     """Make an installation with names of its own."""
     number = next(_serial)
@@ -88,7 +93,7 @@ def install(
 
     make("dead-letters")
     redrive = json.dumps({"deadLetterTargetArn": arns["dead-letters"], "maxReceiveCount": max_receives})
-    for name in QUEUES:
+    for name in (*QUEUES, *more_queues):
         make(name, VisibilityTimeout=str(visibility_seconds), RedrivePolicy=redrive)
     make("seen")
     events.create_event_bus(Name=bus)

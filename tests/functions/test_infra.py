@@ -66,6 +66,8 @@ def test_messages_go_to_queues_that_are_there_and_are_read() -> None:
     sent = {
         route_of('{"version":1,"type":"sweep","platform":"ecs:push"}').queue,
         route_of('{"version":1,"type":"admit","work_pool":"x"}').queue,
+        route_of('{"version":1,"type":"sweep","platform":"cloud-run-v2:push"}').queue,
+        route_of('{"version":1,"type":"stop","run_id":"x","platform":"cloud-run-v2:push"}').queue,
     }
     for type_ in ('"type":"sweep"', '"type":"submit","run_id":"x"'):
         sent.add(route_of(f'{{"version":1,{type_},"platform":"azure-container-instance:push"}}').queue)
