@@ -76,14 +76,21 @@ class LaneChecks:
         self.began: dict[Task, float] = {}
         """When the decision that a handler is making now began."""
         self._read_pool: dict[Task, float] = {}
+        self._reads_limit: set[Task] = set()
         self.changed_at = 0.0
         """When a slot was last given back, or a record of the catalogue written."""
         self._fits_since: dict[UUID, float] = {}
 
-    def reads_pool(self) -> None:
-        """A handler reads a pool; a decision begins with that."""
-        if self.engine.current is not None:
-            self._read_pool[self.engine.current] = self.engine.now
+    def reads(self, method: str, what: object) -> None:
+        """A handler reads a pool: a decision begins with that, but not when it does so to bring a limit in line."""
+        if (task := self.engine.current) is None:
+            return
+        if method == "limit_of":
+            self._reads_limit.add(task)
+        elif what is WorkPool and task not in self._reads_limit:
+            self._read_pool[task] = self.engine.now
+        else:
+            self._reads_limit.discard(task)
 
     def reads_waiters(self) -> None:
         """A handler begins to read who waits."""

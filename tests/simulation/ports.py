@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from push_pools.domain.errors import StoreUnavailable
-from push_pools.domain.pools import WorkPool
-from push_pools.ports import DeadLetter, Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -52,8 +50,8 @@ class PlacedStore:
             fails = engine.current is not None and faults.hit()
             if fails and not (writes and engine.chance.below(2)):
                 fail(engine, "store unavailable", method)
-            if method == "get" and args[0] is WorkPool:
-                self._checks.lanes.reads_pool()
+            if method in ("get", "limit_of"):
+                self._checks.lanes.reads(method, args[0])
             if method == "waiting" and not options.get("after") and "queue" not in options:
                 self._checks.lanes.reads_waiters()
             result = attribute(*args, **options)
