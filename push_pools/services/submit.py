@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from push_pools.domain.events import ScheduledRun
     from push_pools.domain.jobs import BaseJobConfiguration
-    from push_pools.domain.runs import FlowRun, JobHandle
+    from push_pools.domain.runs import FlowRun, Job, JobHandle
     from push_pools.domain.transitions import Moment
     from push_pools.ports import App, Invocation, Platform
 
@@ -216,7 +216,7 @@ class _Submission:
             return self._end(State.of("Cancelled", now, f"cancelled by {run.cancel.by} before a job was started"))
         if run.verdict is not None:
             return self._end(run.verdict)
-        if job.refused:
+        if job.refused and not self._may_be_forgotten(job):
             return self._next_launch()
         if why := self._why_give_up():
             return self._end(why, watch=True)
@@ -234,13 +234,20 @@ class _Submission:
 
     def _repeat(self) -> None:
         """Ask for the same key again with the stored request, while the platform remembers the key."""
-        job, timing = self.run.job, self.app.timing
+        job = self.run.job
         assert job is not None
-        since = job.open_since
-        age = (self.app.real_clock.now() - since).total_seconds() if since else 0.0
-        if self.platform.forgets_keys and age > timing.replay_seconds:
+        if self._may_be_forgotten(job):
             return self._only_look_up()
         return self._call(self._stored_job(), job.handle)
+
+    def _may_be_forgotten(self, job: Job) -> bool:
+        """Whether the platform may know neither the key any more nor a job under it that is over.
+
+        Then a look-up that finds nothing proves that nothing runs, but not that nothing was started.
+        """
+        since = job.open_since
+        age = (self.app.real_clock.now() - since).total_seconds() if since else 0.0
+        return self.platform.forgets_keys and age > self.app.timing.replay_seconds
 
     def _only_look_up(self) -> None:
         deadline = transitions.submit_deadline(self.run, self.app.timing)

@@ -329,6 +329,20 @@ def test_a_lying_refusal_is_found_out() -> None:
     assert (run.launch, run.state.name, world.started(run)) == (1, "Completed", 1)
 
 
+def test_a_lying_refusal_that_is_looked_into_too_late_takes_no_next_launch() -> None:
+    """The task that it started is over and forgotten by then, so that a look-up which finds nothing proves nothing."""
+    world = World({"key_is_used_up": True, "forgets_keys": True}, timing=Timing(submit_seconds=4 * 3600))
+    run = world.trigger()
+    world.cloud.fail("submit", NothingStarted("fake", "RESOURCE:MEMORY", codes=["RESOURCE:MEMORY"]), when="after")
+    world.drain()
+    world.cloud.fail("find", *[PlatformUnavailable("fake", "503")] * 1000)
+    world.pass_time(2 * 3600, step=60)
+    world.cloud.faults.clear()
+    world.settle(6 * 3600)
+    run = world.get(run)
+    assert (world.started(run), run.launch, run.state.failure_class) == (1, 1, FailureClass.LOST)
+
+
 def test_elsewhere_a_refusal_leaves_the_key_fresh(world: World) -> None:
     """The same name is used again, soon."""
     run = world.trigger()

@@ -350,6 +350,7 @@ class SimCloud(FakeCloud):
                 if job.ended_at is None:
                     self.removed_running(job)  # type: ignore[arg-type]
         result = effect()
+        engine.pause(chance.pick(LATENCY) / 2)  # Its answer travels too, and may be overtaken.
         if fails:
             self._unavailable(method)
         return result

@@ -249,6 +249,7 @@ class EcsCloud:
             for job in self.started:
                 if job.pid == body["task"]:
                     self._watch_end(job)
+        engine.pause(chance.pick(LATENCY) / 2)  # Its answer travels too, and may be overtaken.
         if fails:
             self._unavailable(operation)
         return {**answer, "tasks": [with_times(task) for task in answer["tasks"]]} if "tasks" in answer else answer

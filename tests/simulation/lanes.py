@@ -20,7 +20,7 @@ from push_pools.services.catalogue import (
 from push_pools.services.edit_schedules import create_schedule, pause_schedule, resume_schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
     from push_pools.ports import App, Store
@@ -33,6 +33,8 @@ QUEUES: Final = ("default", "urgent")
 OVERLAPS: Final = ("skip", "buffer_one", "cancel_other", "allow")
 INTERVALS: Final = (60.0, 120.0, 300.0)
 SKIPPED: Final = "Skipped"
+CATALOGUE: Final = frozenset({"put", "delete", "put_limit"})
+"""Writes of the ledger that change what fits."""
 
 
 def changes(chance: Chance) -> tuple[str, Callable[[App], object]]:
@@ -76,19 +78,38 @@ class LaneChecks:
         self.began: dict[Task, float] = {}
         """When the decision that a handler is making now began."""
         self._read_pool: dict[Task, float] = {}
+        self._read_for_limit: dict[Task, float] = {}
+        self._reads_limit: set[Task] = set()
+        self.reads_once = False
+        """Whether a handler keeps what it reads of the catalogue until it asks for something else."""
         self.changed_at = 0.0
         """When a slot was last given back, or a record of the catalogue written."""
         self._fits_since: dict[UUID, float] = {}
 
-    def reads_pool(self) -> None:
-        """A handler reads a pool; a decision begins with that."""
-        if self.engine.current is not None:
-            self._read_pool[self.engine.current] = self.engine.now
+    def asked(self, method: str, args: Sequence[Any], options: Mapping[str, Any]) -> None:
+        """A handler asks the ledger something.
 
-    def reads_waiters(self) -> None:
-        """A handler begins to read who waits."""
-        if (task := self.engine.current) is not None:
-            self.began[task] = self._read_pool.get(task, self.engine.now)
+        A decision begins with the look at its pool, but not with one that brings a limit in line; the look at who waits
+        says that there is a decision.
+        """
+        if (task := self.engine.current) is None:
+            return
+        now = self.engine.now
+        if method == "limit_of":
+            self._reads_limit.add(task)
+        elif method == "get":
+            if args[0] is WorkPool:
+                (self._read_for_limit if task in self._reads_limit else self._read_pool)[task] = now
+            self._reads_limit.discard(task)
+        elif method == "waiting" and not options.get("after") and "queue" not in options:
+            self.began[task] = self._read_pool.get(task, now)
+            if self.reads_once:  # It may have been given what was read for the limit.
+                self.began[task] = min(self.began[task], self._read_for_limit.get(task, now))
+
+    def answered(self, method: str) -> None:
+        """What a handler asked is done."""
+        if method in CATALOGUE:
+            self.changed_at = self.engine.now
 
     # -- writes
 

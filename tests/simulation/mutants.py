@@ -107,9 +107,16 @@ MUTANTS = (
     Mutant(
         "ask for a forgotten token again",
         "services/submit.py",
-        "        if self.platform.forgets_keys and age > timing.replay_seconds:",
-        "        if False:",
+        "        if self._may_be_forgotten(job):\n            return self._only_look_up()\n",
+        "",
         "ECS is asked again only while it remembers the token.",
+    ),
+    Mutant(
+        "a next launch though a task may be forgotten",
+        "services/submit.py",
+        "        if job.refused and not self._may_be_forgotten(job):\n",
+        "        if job.refused:\n",
+        "A look-up that comes after the platform may have forgotten proves nothing.",
     ),
     Mutant(
         "clean up at once",

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from push_pools.domain.errors import StoreUnavailable
-from push_pools.domain.pools import WorkPool
-from push_pools.ports import DeadLetter, Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +21,6 @@ LATE_SECONDS = (1.0, 10.0, 45.0, 200.0, 1200.0, 4000.0)
 WRITES = frozenset({"put_run", "save", "put", "delete", "put_limit", "purge"})
 VISIBLE = frozenset({"ledger_id", "close", "recall", "remember", "forget"})
 """What is no place: the memo is asked by an adapter under a lock of its process, where nobody else can go on."""
-CATALOGUE = frozenset({"put", "delete", "put_limit"})
 ASKS = frozenset({"prepare", "find", "observe", "stop", "cleanup", "logs"})
 """The calls of a platform that leave the process, but for `submit`."""
 
@@ -44,7 +41,7 @@ class PlacedStore:
         attribute = getattr(self._store, method)
         if not callable(attribute) or method in VISIBLE:
             return attribute
-        engine, faults, where = self._engine, self._faults, f"store.{method}"
+        engine, faults, lanes, where = self._engine, self._faults, self._checks.lanes, f"store.{method}"
         writes = method in WRITES
 
         def call(*args: Any, **options: Any) -> Any:
@@ -52,13 +49,9 @@ class PlacedStore:
             fails = engine.current is not None and faults.hit()
             if fails and not (writes and engine.chance.below(2)):
                 fail(engine, "store unavailable", method)
-            if method == "get" and args[0] is WorkPool:
-                self._checks.lanes.reads_pool()
-            if method == "waiting" and not options.get("after") and "queue" not in options:
-                self._checks.lanes.reads_waiters()
+            lanes.asked(method, args, options)
             result = attribute(*args, **options)
-            if method in CATALOGUE:
-                self._checks.lanes.changed_at = engine.now
+            lanes.answered(method)
             if fails:
                 fail(engine, "store answer lost", method)
             engine.place(where)

@@ -7,7 +7,7 @@ import itertools
 import json
 import logging
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -37,12 +37,14 @@ from push_pools.services.stop import cancel_run
 from push_pools.services.tick import tick
 from push_pools.sqlite_file import SqliteFile
 from push_pools.stores.memory import MemoryStore
+from push_pools.stores.read_once import ReadOnce
 from push_pools.stores.sqlite import SqliteStore
 from push_pools.testing.fake_platform import FakeJobConfiguration, FakePlatform, FakeVariables
 from push_pools.vault.local import LocalVault
 from tests.simulation.chance import Chance, Countdown
 from tests.simulation.checks import CANARY, Checks, LogCollector
 from tests.simulation.clouds import FAMILIES, SimCloud, SimJob, Trouble
+from tests.simulation.dynamo import LAGS, DynamoLedger, DynamoPort
 from tests.simulation.ecs import Client, EcsCloud, SimCredentials
 from tests.simulation.engine import Engine, HandlersLock, Host, HostClock, Task, Violation
 from tests.simulation.lanes import POOL, changes, cool_down, schedule_changes, schedule_of
@@ -61,7 +63,7 @@ SKEWS = (0.0, 2.5, -2.5, 1.0, -1.0)
 SPREAD_SECONDS = (600.0, 60.0, 3600.0)
 LOOK_SECONDS = 30.0
 LONGEST_SECONDS = 60 * 3600.0
-CALM, ROUGH = "calm", "rough"
+MEMORY, SQLITE, DYNAMODB = "memory", "SQLite", "DynamoDB"
 GREEDY = logging.getLogger("push_pools")
 
 
@@ -87,6 +89,7 @@ class World:
     """The service in one of its hostings, on one family of platforms and one kind of ledger."""
 
     def __init__(self, seed: int, replayed: Sequence[int] | None = None) -> None:
+        self.seed = seed
         chance = self.chance = Chance(seed, replayed)
         self.engine = engine = Engine(chance)
         self.timing = Timing(submit_seconds=chance.pick((3600.0, 3600.0, 4 * 3600.0)))
@@ -96,7 +99,7 @@ class World:
         self.is_calm = chance.below(10) == 1
         self.is_embedded = chance.below(2) == 1
         self.family = "ecs" if chance.below(6) == 1 else chance.pick(sorted(FAMILIES))
-        self.on_sqlite = chance.below(8) == 1
+        self.ledger_kind = self._draw_ledger()
         self.sweep_seconds = chance.pick((20.0, 10.0))
         self.tells = chance.below(4) > 0
         self.has_lanes, self.has_schedules = chance.below(3) == 1, chance.below(4) == 1
@@ -112,18 +115,28 @@ class World:
 
     # -- building
 
+    def _draw_ledger(self) -> str:
+        """SQLite is shared by the processes of a machine, DynamoDB by functions; all do the same in memory."""
+        if self.chance.below(8) == 1:
+            return SQLITE
+        return DYNAMODB if not self.is_embedded and self.chance.below(4) == 1 else MEMORY
+
     def _build_ledger(self) -> None:
         self.file: SqliteFile | None = None
         seconds = self._seconds
         ledger = uuid5(self.ids, "ledger")
         self.raw_store: Store
         self.raw_queue: LocalQueue
-        if self.on_sqlite:
+        self.dynamo: DynamoLedger | None = None
+        if self.ledger_kind == SQLITE:
             self.file = SqliteFile(":memory:")
             self.file.execute("UPDATE meta SET value=? WHERE name='ledger_id'", (str(ledger),))
             self.raw_store, self.raw_queue = SqliteStore(self.file), SqliteQueue(self.file, seconds=seconds)
         else:
             self.raw_store, self.raw_queue = MemoryStore(ledger), MemoryQueue(seconds)
+        if self.ledger_kind == DYNAMODB:
+            self.dynamo = DynamoLedger(self.engine, self.chance, ledger, self.seed)
+            self.raw_store = self.dynamo.looker_on
         chance = self.chance
         self.store_faults, self.queue_faults, self.queue_errors = (Countdown(chance, 0.0) for _ in range(3))
         self.queue = ChaosQueue(self.engine, self.raw_queue, self.queue_faults, self.queue_errors)
@@ -149,6 +162,9 @@ class World:
             self.cloud = SimCloud(self.engine, self.family, self.trouble, self.timing, self._call_until)
         self.checks = Checks(self.engine, self.cloud, self.raw_store, self.timing, self.sweep_seconds)
         self.checks.is_calm = self.is_calm
+        self.checks.lanes.reads_once = not self.is_embedded
+        if self.dynamo is not None:
+            self.dynamo.checks = self.checks
         self.cloud.on_start = self.checks.job_started
         self.cloud.removed_running = self.checks.removed_running
         self.cloud.on_end = self._job_ended
@@ -180,6 +196,8 @@ class World:
         host = Host(f"{name}-{next(self.serial)}", clock)
         platform = self._platform(host)
         store: Any = PlacedStore(engine, self.raw_store, self.store_faults, self.checks)
+        if self.dynamo is not None:
+            store = DynamoPort(self.dynamo, self.checks)
         host.app = App(
             store=store,
             queue=self.queue,
@@ -261,7 +279,7 @@ class World:
         clock = HostClock(self.engine, 0.0)
         platforms: Any = HostPlatforms(self.engine, self._platform())
         return App(
-            store=self.raw_store,
+            store=self.dynamo.store if self.dynamo is not None else self.raw_store,
             queue=self.raw_queue,
             platforms=platforms,
             vault=self.vault,
@@ -287,10 +305,13 @@ class World:
             (self.trouble.submits, (0.0, 1.5, 3.0, 10.0)),
             (self.trouble.asks, (0.0, 8.0, 40.0)),
             (self.trouble.endings, (0.0, 5.0, 20.0)),
+            *(((self.dynamo.faults, (0.0, 40.0, 200.0, 1000.0)),) if self.dynamo is not None else ()),
         ):
             mean = chance.pick(means)
-            countdown.__init__(chance, mean)  # type: ignore[misc]
+            countdown.__init__(chance, mean)
             self.checks.finds_fail |= countdown is self.trouble.asks and mean > 0
+        if self.dynamo is not None:
+            self.dynamo.lag_seconds = chance.pick(LAGS)
 
     def _end_trouble(self) -> None:
         engine = self.engine
@@ -299,6 +320,8 @@ class World:
         for countdown in (self.store_faults, self.queue_faults, self.queue_errors):
             countdown.stop()
         self.trouble.stop()
+        if self.dynamo is not None:
+            self.dynamo.end()
 
     # -- the hosting
 
@@ -348,7 +371,7 @@ class World:
             self.checks.delayed(None, self.timing.tick_seconds)
 
     def _loop_on(self, host: Host, what: str, then: Callable[[], None]) -> None:
-        if what == "sweep" and not self.raw_store.active_platforms():
+        if what == "sweep" and not any(run.phase.is_active for run in self.checks.unsettled()):
             then()
             return
         app = host.app
@@ -384,8 +407,12 @@ class World:
             about = self._run_of_event(delivery.body)
 
         def act() -> None:
+            app = host.app
+            if not self.is_embedded:  # As functions do for every message.
+                store: Any = ReadOnce(app.store)
+                app = replace(app, store=store)
             try:
-                handle_delivery(delivery, owner, host.app, self.queue)
+                handle_delivery(delivery, owner, app, self.queue)
             except PushPoolsError:
                 self._message_lost(delivery.body)  # It could not even be given back.
 
@@ -642,6 +669,8 @@ class World:
         if self.file is not None:
             for table in ("runs", "catalogue", "messages", "dead_letters", "memo"):
                 shown += [repr(row) for row in self.file.execute(f"SELECT * FROM {table}")]
+        elif self.dynamo is not None:
+            shown += self.dynamo.shown()
         else:
             shown += [repr(run) for run in self.checks.runs.values()]
             shown += [repr(record) for record in self.raw_store._catalogue.values()]  # type: ignore[attr-defined]
@@ -668,9 +697,8 @@ class World:
     def kind(self) -> str:
         """Return what this world is made of."""
         hosting = "embedded" if self.is_embedded else "functions"
-        ledger = "SQLite" if self.on_sqlite else "memory"
         more = (", lanes" if self.has_lanes else "") + (", schedules" if self.has_schedules else "")
-        return f"{hosting}, {self.family}, {ledger}{more}{', calm' if self.is_calm else ''}"
+        return f"{hosting}, {self.family}, {self.ledger_kind}{more}{', calm' if self.is_calm else ''}"
 
 
 class _WithSecret:
