@@ -31,7 +31,6 @@ from push_pools.services.reported import job_changed
 from push_pools.services.stop import stop_run
 from push_pools.services.submit import submit_run, submit_scheduled_run
 from push_pools.services.sweep import sweep
-from push_pools.services.tick import tick
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,6 +116,8 @@ def handle_message(body: str, envelope_id: str, app: App, invocation: Invocation
     elif isinstance(event, JobChanged):
         job_changed(event, app)
     else:
+        from push_pools.services.tick import tick  # Only hosts that plan load what planning takes.
+
         tick(app)
 
 
