@@ -166,6 +166,8 @@ class Sweep(Message):
     platform: str
     shard: int | None = None
     """Part of the active index; by default all of it."""
+    after: str | None = None
+    """The place behind which an earlier invocation, whose time was over, left the rest."""
 
 
 class JobChanged(Message):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -110,7 +111,8 @@ def handle_message(body: str, envelope_id: str, app: App, invocation: Invocation
         run_id = event.run_id
         _for_run(run_id, lambda: do_chores(run_id, app))
     elif isinstance(event, Sweep):
-        sweep(event.platform, app, shard=event.shard)
+        until = invocation.deadline - timedelta(seconds=app.timing.spare_seconds)
+        sweep(event.platform, app, shard=event.shard, after=event.after, until=until)
     elif isinstance(event, Admit):
         admit(event.work_pool, app)
     elif isinstance(event, JobChanged):

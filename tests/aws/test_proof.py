@@ -231,7 +231,12 @@ def _check(installation: Installation, ecs: EcsDouble, app: App, count: int, rep
     assert all(len(each) == 1 for each in tokens.values()), "an attempt was asked for under two tokens"
     assert peak(ecs, "narrow") <= LIMIT
     assert app.store.slots("POOL#narrow") == (LIMIT, frozenset())
-    assert installation.depth("dead-letters") == 0
+    assert not installation.depth("dead-letters"), _bodies(installation, "dead-letters")
+
+
+def _bodies(installation: Installation, name: str) -> list[str]:
+    messages = installation.sqs.receive_message(QueueUrl=installation.urls[name], MaxNumberOfMessages=10)
+    return [message["Body"] for message in messages.get("Messages", [])]
 
 
 def _doubled(ecs: EcsDouble) -> list[str]:
