@@ -11,6 +11,7 @@ from push_pools.domain.errors import StoreUnavailable
 from push_pools.domain.events import Sweep, parse_event
 from push_pools.domain.runs import FlowRun, Phase
 from push_pools.ports import Invocation
+from push_pools.services import poll
 from push_pools.services import sweep as sweeps
 from push_pools.services.handle import handle_message
 from push_pools.services.sweep import sweep
@@ -37,7 +38,7 @@ def looked(world: World, monkeypatch: pytest.MonkeyPatch) -> list[FlowRun]:
     world.drain()
     world.sweep()
     looked: list[FlowRun] = []
-    apply = sweeps.apply_observation
+    apply = poll.apply_observation
 
     def noted(run: FlowRun, *rest: Any) -> FlowRun:
         looked.append(run)
