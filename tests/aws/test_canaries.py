@@ -119,7 +119,7 @@ def plant(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def put_block(name: str, spec: dict[str, Any]) -> dict[str, Any]:
     request = {"version": 1, "action": "put", "kind": "block", "name": name, "spec": spec}
-    return cast("dict[str, Any]", admin.handler(request, cast("Any", Context(function_name="admin"))))
+    return admin.handler(request, cast("Any", Context(function_name="admin")))
 
 
 def run_all(app: App, at: Installation, ecs: EcsDouble) -> list[str]:
