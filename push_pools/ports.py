@@ -102,6 +102,11 @@ class RunStore(Protocol):
         """Random, minted when the ledger was made."""
         ...
 
+    @property
+    def lists_lag(self) -> bool:
+        """Whether `runs` may miss what was written within the last `Timing.list_lag_seconds`."""
+        ...
+
     def put_run(self, run: FlowRun) -> FlowRun:
         """Add a run whose id is not known yet and return it at version 1; else return the one that is there.
 

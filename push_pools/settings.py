@@ -59,8 +59,6 @@ class Settings:
     """`PUSH_POOLS_AWS_BUS`: the EventBridge bus on which state changes are published."""
     aws_kms_key: str | None = None
     """`PUSH_POOLS_AWS_KMS_KEY`: the KMS key that encrypts the secrets of blocks."""
-    aws_admin_function: str | None = None
-    """`PUSH_POOLS_AWS_ADMIN_FUNCTION`: the function that will write the catalogue for others; not used yet."""
     webhook_secret: str | None = None
     """`PUSH_POOLS_WEBHOOK_SECRET`: the name of the `secret` block that holds what senders share with the webhook."""
     webhook_issuer: str | None = None

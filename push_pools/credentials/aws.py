@@ -36,7 +36,7 @@ _LENGTHS: Final = {
 """Lengths of options of AssumeRole (API reference), and what to do about others."""
 
 
-class AwsClientParameters(BaseModel):
+class AwsClientParameters(BaseModel, defer_build=True):  # Built within the block.
     """Options for every client that is opened with the credentials."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")

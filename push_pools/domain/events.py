@@ -66,7 +66,7 @@ def instant_text(moment: datetime) -> str:
 # -- what users send -----------------------------------------------------------
 
 
-class ScheduledRun(UserInput):
+class ScheduledRun(UserInput, defer_build=True):  # `_ANY_EVENT` builds it with the others.
     """Asks for one run of a deployment, or of a work pool without a deployment. Sent twice, it still is one run."""
 
     version: Literal[1] = 1
@@ -109,7 +109,7 @@ class ScheduledRun(UserInput):
 class Message(BaseModel):
     """An internal message. Releases mix during an upgrade, so unknown fields are ignored."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     def to_json(self) -> str:
         """Return the message as compact JSON; fields that are not set are left out."""
@@ -166,6 +166,8 @@ class Sweep(Message):
     platform: str
     shard: int | None = None
     """Part of the active index; by default all of it."""
+    after: str | None = None
+    """The place behind which an earlier invocation, whose time was over, left the rest."""
 
 
 class JobChanged(Message):

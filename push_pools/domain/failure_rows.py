@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from push_pools.domain.states import FailureClass
@@ -58,11 +58,6 @@ class Row:
     has_exit_code: bool | None = None
     retry: bool | None = None
     """Whether the default policy tries again; by default the class says so."""
-    _pattern: re.Pattern[str] | None = field(init=False, default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        if self.reason is not None:
-            object.__setattr__(self, "_pattern", re.compile(self.reason, re.IGNORECASE))
 
     @property
     def is_retried(self) -> bool:
@@ -74,7 +69,8 @@ class Row:
         return (
             (self.platform is None or self.platform == facts.platform)
             and (not self.codes or self.code_in(facts) is not None)
-            and (self._pattern is None or self._pattern.search(facts.reason) is not None)
+            # Compiled, and kept by `re`, when first needed: most processes see no failure.
+            and (self.reason is None or re.search(self.reason, facts.reason, re.IGNORECASE) is not None)
             and (not self.exit_codes or facts.exit_code in self.exit_codes)
             and (not self.signals or facts.signal in self.signals)
             and (self.has_exit_code is None or self.has_exit_code == (facts.exit_code is not None))

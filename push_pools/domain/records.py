@@ -68,6 +68,8 @@ class Timing:
     """After a refused or unanswered call, the first wait; it doubles up to a minute."""
     max_lapses: int = 10
     """Claims in a row that expired without an outcome before the run is ended."""
+    list_lag_seconds: float = 30.0
+    """How old a write must be for the lists of a store whose lists lag to show it, with 15 s for clocks that differ."""
     early_seconds: float = 1.0
     """How much too early a claim may come."""
 

@@ -114,7 +114,7 @@ LocalTime = Annotated[datetime, BeforeValidator(_parse_time)]
 # -- the schedule --------------------------------------------------------------
 
 
-class ScheduleFields(BaseModel):
+class ScheduleFields(BaseModel, defer_build=True):  # Built within what has schedules.
     """What a schedule says; exactly one of `cron`, `interval`, `rrule` and `at` is set."""
 
     cron: str | None = None

@@ -97,7 +97,7 @@ class CapacityProvider(BaseModel):
     base: int = Field(default=0, ge=0, le=100_000)
 
 
-class EcsVariables(BaseVariables):
+class EcsVariables(BaseVariables, defer_build=True):  # Templates are made of it, and no job.
     """Variables of the base job template, named as in Prefect."""
 
     task_definition_arn: str | None = Field(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,14 +48,11 @@ class Rule:
     as_code: str | None = None
     """The code that tells more than the one AWS gives; it comes first in `codes` of our error."""
     variable: str | None = None
-    _pattern: re.Pattern[str] | None = field(init=False, default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_pattern", re.compile(self.text, re.IGNORECASE) if self.text else None)
 
     def matches(self, code: str, text: str) -> bool:
         """Whether the rule is about this error."""
-        return code in self.codes and (self._pattern is None or self._pattern.search(text) is not None)
+        # Compiled, and kept by `re`, when first needed: most processes see no refusal.
+        return code in self.codes and (self.text is None or re.search(self.text, text, re.IGNORECASE) is not None)
 
 
 THROTTLES: Final = frozenset(

@@ -254,9 +254,7 @@ class _Admission:
     def _is_full(self, scope: str) -> bool:
         if scope not in self.limits:
             limit = current_limit(self.app, scope)
-            if limit.is_counting and (limit := count_active(self.app, limit)).is_counting:
-                ask_to_admit(self.app, self.name)
-            self.limits[scope] = limit
+            self.limits[scope] = count_active(self.app, limit, self.name) if limit.is_counting else limit
         return scope in self.full or self.limits[scope].is_full
 
     # -- one run
@@ -308,6 +306,8 @@ def _why(run: FlowRun, lane: Lane, app: App) -> str:
                 return f"{other.name!r} of the same deployment is not finished"
             continue
         limit = app.store.limit_of(scope)
+        if limit.is_counting:
+            return f"{_named(scope, lane)} has a new limit, and the runs that were active before are counted first"
         if limit.is_full:
             return f"{_named(scope, lane)} is at its limit {limit.slots}"
     return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -31,7 +32,6 @@ from push_pools.services.reported import job_changed
 from push_pools.services.stop import stop_run
 from push_pools.services.submit import submit_run, submit_scheduled_run
 from push_pools.services.sweep import sweep
-from push_pools.services.tick import tick
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,12 +111,15 @@ def handle_message(body: str, envelope_id: str, app: App, invocation: Invocation
         run_id = event.run_id
         _for_run(run_id, lambda: do_chores(run_id, app))
     elif isinstance(event, Sweep):
-        sweep(event.platform, app, shard=event.shard)
+        until = invocation.deadline - timedelta(seconds=app.timing.spare_seconds)
+        sweep(event.platform, app, shard=event.shard, after=event.after, until=until)
     elif isinstance(event, Admit):
         admit(event.work_pool, app)
     elif isinstance(event, JobChanged):
         job_changed(event, app)
     else:
+        from push_pools.services.tick import tick  # Only hosts that plan load what planning takes.
+
         tick(app)
 
 

@@ -9,6 +9,7 @@ whoever wrote the record later comes later to the limit too, so an older limit n
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -55,9 +56,9 @@ def sync_limit(app: App, record: Limited) -> None:
         ask_to_admit(app, record.name if isinstance(record, WorkPool) else record.work_pool)
 
 
-def ask_to_admit(app: App, work_pool: str) -> None:
+def ask_to_admit(app: App, work_pool: str, *, delay_seconds: float = 0.0) -> None:
     """Have the free slots of a pool given to those that wait; the tick asks too."""
-    app.queue.send(Admit(work_pool=work_pool).to_json())
+    app.queue.send(Admit(work_pool=work_pool).to_json(), delay_seconds=delay_seconds)
 
 
 def current_limit(app: App, scope: str) -> Limit:
@@ -100,15 +101,17 @@ def _record(app: App, scope: str) -> Limited | None:
             return app.store.find(Deployment, UUID(name))
 
 
-def count_active(app: App, limit: Limit) -> Limit:
+def count_active(app: App, limit: Limit, work_pool: str) -> Limit:
     """Give slots of a new limit to the runs that are active already, and return the limit that follows.
 
-    They may be more than the limit. It is counting still when there are more than are counted at once, or when it
-    was changed meanwhile: then the caller sees to it that somebody goes on.
+    They may be more than the limit. It is counting still when there are more than are counted at once, when the list
+    may lag behind the limit, or when it was changed meanwhile: then the pool is asked to admit again.
 
     Whoever is not on the list when it is read is claimed after the limit was written, and sees it: a run looks at
     its limits once more after its claim (`services.submit`).
     """
+    if app.store.lists_lag and not _is_listed(app, limit, work_pool):
+        return limit
     counted, cursor = 0, None
     while True:
         page = app.store.runs(_in_scope(app, limit.scope), cursor=cursor)
@@ -116,15 +119,41 @@ def count_active(app: App, limit: Limit) -> Limit:
             if _belongs(run, limit.scope) and limit.scope not in run.slots:
                 counted += count_run(run, limit.scope, app) is not run
             if counted >= COUNTED_AT_ONCE:
+                ask_to_admit(app, work_pool)
                 return limit
         cursor = page.cursor
         if cursor is None:
             break
     log.info("limit_counted", extra={"scope": limit.scope, "runs": counted})
     try:
-        return app.store.put_limit(replace(limit, is_counting=False))
+        limit = app.store.put_limit(replace(limit, is_counting=False))
     except VersionConflict:
-        return app.store.limit_of(limit.scope)  # It changed meanwhile, or another counted too.
+        limit = app.store.limit_of(limit.scope)  # It changed meanwhile, or another counted too.
+        if limit.is_counting:
+            ask_to_admit(app, work_pool)
+        return limit
+    if app.store.lists_lag:
+        app.store.forget(_first_look(limit))
+    return limit
+
+
+def _is_listed(app: App, limit: Limit, work_pool: str) -> bool:
+    """Whether a list that lags shows by now every run that was active before the limit was written.
+
+    The first who looks writes down when, and sends for somebody to count later. Nobody gets a slot until then: a run
+    that the list does not show yet would be one too many.
+    """
+    now = app.real_clock.now()
+    mine = now.isoformat()
+    first = app.store.remember(_first_look(limit), mine)
+    lag = timedelta(seconds=app.timing.list_lag_seconds)
+    if first == mine and lag:
+        ask_to_admit(app, work_pool, delay_seconds=lag.total_seconds())
+    return now >= datetime.fromisoformat(first) + lag
+
+
+def _first_look(limit: Limit) -> str:
+    return f"counting/{limit.scope}/{limit.source}"  # The source is another one for every limit that ever appears.
 
 
 def _in_scope(app: App, scope: str) -> RunFilter:

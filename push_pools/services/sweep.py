@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
-from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from push_pools.domain.errors import PlatformError
+from push_pools.domain.errors import PlatformError, StoreUnavailable
+from push_pools.domain.events import Sweep
 from push_pools.domain.runs import Phase
 from push_pools.domain.status import Part
 from push_pools.services.ask import asking, is_installed
@@ -17,10 +19,10 @@ from push_pools.services.status import beat
 from push_pools.services.stop import stop_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from push_pools.domain.runs import FlowRun, JobHandle
+    from push_pools.domain.runs import FlowRun
     from push_pools.ports import App
 
 MAX_INTERVAL_SECONDS: Final = 300.0
@@ -50,41 +52,76 @@ def looks_now(run: FlowRun, now: datetime, every_seconds: float | None) -> bool:
     return int((age + offset) / interval) != int((age + offset - every_seconds) / interval)
 
 
-def sweep(platform: str, app: App, *, every_seconds: float | None = None, shard: int | None = None) -> int:
-    """Look at the active jobs of a platform, in batches; return how many were asked about.
+def sweep(
+    platform: str,
+    app: App,
+    *,
+    every_seconds: float | None = None,
+    shard: int | None = None,
+    after: str | None = None,
+    until: datetime | None = None,
+) -> int:
+    """Look at the active jobs of a platform, in batches; return how many were looked at.
 
     With `every_seconds`, old jobs are looked at less often than in every sweep; without it, all are.
 
+    With `until` (real clock), a sweep that takes longer ends there, and a message has the next invocation go on
+    behind the last job that was looked at: `after` is its place. So those at the end have their turn too.
+
     A batch that cannot be asked about now is left to the next sweep; the deadlines of its runs hold all the same.
+    So is a run that cannot be written: it keeps nobody behind it waiting.
     """
     now = app.clock.now()
     runs = [run for run in app.store.active(platform, shard=shard) if looks_now(run, now, every_seconds)]
-    by_key = {run.job.key: run for run in runs if run.job is not None and run.job.pid is not None}
-    handles = (run.job.handle for run in by_key.values() if run.job is not None)
+    known = {_place(run): run for run in runs if run.job is not None and run.job.pid is not None}
+    places = sorted(place for place in known if after is None or place > after)
     size = app.platforms(platform).observe_batch if is_installed(platform, app) else UNASKED_BATCH
-    for batch in _batches(handles, size):
-        try:
-            with asking(platform, app) as asked:
-                seen = asked.observe(batch)
-        except PlatformError as error:
-            log.warning("sweep_failed", extra={"platform": platform, "jobs": len(batch), "reason": error.reason})
-            for handle in batch:
-                not_seen(by_key[handle.key], error.reason, app)
-            continue
-        for observation in seen:
-            if (run := by_key.get(observation.key)) is not None:
-                apply_observation(run, observation, app)
-    for run in by_key.values():
-        if run.wake_at is not None and run.wake_at <= now:  # A deadline, or a stop to repeat.
-            stop_run(run.id, app)
+    looked = 0
+    for batch in _batches([known[place] for place in places], size):
+        for run, look in _looks(platform, batch, app):
+            if looked and until is not None and app.real_clock.now() >= until:
+                last = places[looked - 1]
+                log.info("sweep_goes_on", extra={"platform": platform, "jobs": looked, "left": len(places) - looked})
+                app.queue.send(Sweep(platform=platform, shard=shard, after=last).to_json())
+                return looked
+            try:
+                look()
+                if run.wake_at is not None and run.wake_at <= now:  # A deadline, or a stop to repeat.
+                    stop_run(run.id, app)
+            except StoreUnavailable as error:
+                log.warning("sweep_skipped", extra={"flow_run_id": str(run.id), "reason": str(error)})
+            looked += 1
     beat(app, Part.SWEEP, platform)
-    return len(by_key)
+    return looked
 
 
-def _batches(handles: Iterable[JobHandle], size: int) -> Iterator[Sequence[JobHandle]]:
-    groups: dict[tuple[str, ...], list[JobHandle]] = defaultdict(list)
-    for handle in handles:
-        groups[handle.batch_key].append(handle)
-    for group in groups.values():
-        for start in range(0, len(group), size):
-            yield group[start : start + size]
+def _place(run: FlowRun) -> str:
+    """Return where a run stands in a sweep: beside those that are asked about in one call."""
+    return "/".join((*(run.job.handle.batch_key if run.job else ()), str(run.id)))
+
+
+def _looks(platform: str, batch: Sequence[FlowRun], app: App) -> Iterator[tuple[FlowRun, Callable[[], object]]]:
+    """Ask about a batch, and yield each of its runs with what is to be done about the answer."""
+    try:
+        with asking(platform, app) as asked:
+            seen = {each.key: each for each in asked.observe([run.job.handle for run in batch if run.job])}
+    except (PlatformError, StoreUnavailable) as error:
+        why = error.reason if isinstance(error, PlatformError) else str(error)
+        log.warning("sweep_failed", extra={"platform": platform, "jobs": len(batch), "reason": why})
+        for run in batch:
+            yield run, partial(not_seen, run, why, app)
+        return
+    for run in batch:
+        observation = seen.get(run.job.key) if run.job else None
+        yield run, partial(apply_observation, run, observation, app) if observation else _nothing
+
+
+def _nothing() -> None:
+    """Do nothing: the platform said nothing of the job."""
+
+
+def _batches(runs: Iterable[FlowRun], size: int) -> Iterator[Sequence[FlowRun]]:
+    for _, group in itertools.groupby(runs, key=lambda run: run.job.handle.batch_key if run.job else ()):
+        rest = list(group)
+        for start in range(0, len(rest), size):
+            yield rest[start : start + size]

@@ -89,6 +89,8 @@ class DynamoStore:
         StoreTooNew: A newer release wrote it.
     """
 
+    lists_lag: Final = True
+
     def __init__(
         self,
         calls: Calls,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid4
 
 from push_pools.domain.errors import NotFound, ScopeFull, VersionConflict
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 class MemoryStore:
     """A whole ledger in dictionaries behind one lock."""
+
+    lists_lag: Final = False
 
     def __init__(self, ledger_id: UUID | None = None) -> None:
         self._ledger_id = ledger_id or uuid4()

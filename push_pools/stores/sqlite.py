@@ -47,6 +47,8 @@ KEPT_RUNS: Final = 1024
 class SqliteStore:
     """A whole ledger in one file."""
 
+    lists_lag: Final = False
+
     def __init__(self, file: SqliteFile) -> None:
         self._file = file
         self._runs = _KeptRuns()

@@ -27,6 +27,7 @@ TIMING: Final = Timing(
     settle_seconds=1.0,
     overdue_seconds=1.0,
     call_backoff_seconds=0.3,
+    list_lag_seconds=1.0,
 )
 
 

@@ -105,6 +105,8 @@ class LanesWorld(World):
         return not any(self._is_full(scope, lane) for scope in missing)
 
     def _is_full(self, scope: str, lane: Lane) -> bool:
+        if self.store.lists_lag and self.store.limit_of(scope).is_counting:
+            return True  # Those who were active before are counted later, when the lists are sure to show them.
         limit = 1 if lanes.is_overlap(scope) else _limit(scope, lane)
         return limit is not None and len(self.busy_in(scope)) >= limit
 

@@ -5,15 +5,18 @@ Only requests of handlers meet with trouble: what the test itself asks is answer
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from typing import TYPE_CHECKING, ClassVar
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
+from push_pools.domain.errors import NotFound
 from push_pools.stores.dynamodb import DynamoStore
 from push_pools.stores.dynamodb_calls import Calls
 from push_pools.stores.dynamodb_table import create_table
@@ -22,9 +25,10 @@ from tests.stateful.test_lanes import Lanes
 from tests.stateful.test_one_job_per_attempt import OneJobPerAttempt
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
+    from push_pools.domain.runs import FlowRun
     from push_pools.ports import Store
     from tests.world import World
 
@@ -40,13 +44,26 @@ class Trouble:
         self.model = DynamoModel(seconds=lambda: self.world.clock.seconds() if self.world else 0.0)
         self.faults: list[tuple[int, Fault]] = []
         self.lag = 0
+        self.hidden, self.until = 0, 0.0
         create_table(self.model, "ledger")
 
     def store(self) -> Store:
         store = DynamoStore(Calls(self.model, "ledger", pause=lambda seconds: None, jitter=random.Random(0)))
         self.model.fault = self._fault
-        self.model.index_lag = lambda: self.lag if self._applies() else 0
+        self.model.index_lag = self._lag
         return store
+
+    def _lag(self) -> int:
+        if self.world is not None and self.world.clock.seconds() < self.until:
+            return self.hidden
+        return self.lag if self._applies() else 0
+
+    def hide(self, lag: int, *, seconds: float) -> None:
+        """Let the indexes show what was written so far, and then miss the newest changes until the time is over."""
+        assert self.world is not None
+        self.hidden = 0
+        self.world.store.active("fake")
+        self.hidden, self.until = lag, self.world.clock.seconds() + seconds
 
     def _applies(self) -> bool:
         return self.world is not None and self.world._in_handler
@@ -65,7 +82,7 @@ class Trouble:
     def end(self) -> None:
         """No more trouble: what is late lands, and the indexes show everything."""
         self.faults.clear()
-        self.lag = 0
+        self.lag = self.hidden = 0
         self.model.land()
 
 
@@ -99,7 +116,7 @@ class OnDynamo(OneJobPerAttempt):
 
 
 class LanesOnDynamo(Lanes):
-    """Slots and their order, while requests fail. Indexes do not lag: then a new limit would not count all at once."""
+    """Slots and their order, while requests fail and the indexes lag."""
 
     trouble: ClassVar[bool] = True
 
@@ -109,7 +126,27 @@ class LanesOnDynamo(Lanes):
 
     def __init__(self) -> None:
         super().__init__()
-        self.trouble_of_ledger.world = self.world
+        world = self.trouble_of_ledger.world = self.world
+        put, self.ids = world.store.put_run, dict[UUID, None]()
+
+        def noticed_put(run: FlowRun) -> FlowRun:
+            self.ids[run.id] = None
+            return put(run)
+
+        world.store.put_run = noticed_put  # type: ignore[method-assign] # Who is there, for the next line.
+        # Judged by the runs themselves: to ask an index would make it show what it hides from others.
+        world.runs = lambda: list(self._everybody())  # type: ignore[method-assign]
+
+    def _everybody(self) -> Iterator[FlowRun]:
+        for id_ in self.ids:
+            with contextlib.suppress(NotFound):  # The request that was to put it failed.
+                yield self.world.store.get_run(id_)
+
+    @rule(lag=st.integers(1, 10))
+    def indexes_lag(self, lag: int) -> None:
+        """What is written from now on they may not show for a while, which is shorter than the service reckons with."""
+        if self.trouble:
+            self.trouble_of_ledger.hide(lag, seconds=self.world.app.timing.list_lag_seconds)
 
     @rule(faults=st.lists(st.tuples(st.integers(0, 8), st.sampled_from(Fault)), min_size=1, max_size=3))
     def requests_fail(self, faults: list[tuple[int, Fault]]) -> None:
