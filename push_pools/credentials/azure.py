@@ -57,6 +57,10 @@ class AzureContainerInstanceCredentials(BaseModel):
     """The tenant that the application is in."""
     client_secret: SecretStr | None = None
     """A secret of the application. Federation is preferred: it has nothing that could leak or expire."""
+    federated: bool = False
+    """Whether the service proves itself with its identity at AWS, as it does with a tenant and no secret anyhow."""
+    managed_identity_client_id: str | None = Field(default=None, title="Managed Identity Client ID")
+    """The client id of a user-assigned managed identity of the machine."""
     credential_kwargs: dict[str, Any] = Field(default_factory=dict, title="Additional Credential Keyword Arguments")
     """Further options of the class of azure-identity that is used."""
     authority_host: str | None = None
@@ -73,12 +77,18 @@ class AzureContainerInstanceCredentials(BaseModel):
     def _empty_is_none(cls, value: object, info: Any) -> object:
         if value not in ("", None):
             return value
-        return {"credential_kwargs": {}, "audience": AUDIENCE}.get(info.field_name)
+        return {"credential_kwargs": {}, "audience": AUDIENCE, "federated": False}.get(info.field_name)
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if self.client_secret is not None and not (self.client_id and self.tenant_id):
             raise ValueError("client_secret needs client_id and tenant_id; give all three")
+        if self.federated and not (self.client_id and self.tenant_id):
+            raise ValueError("federated needs client_id and tenant_id; give all three")
+        if sum(map(bool, (self.client_secret, self.federated, self.managed_identity_client_id))) > 1:
+            raise ValueError("client_secret, federated and managed_identity_client_id are three ways; give one of them")
+        if self.managed_identity_client_id is not None and self.tenant_id is not None:
+            raise ValueError("a managed identity has no tenant_id to choose; leave it out")
         if self.tenant_id is not None and not self.client_id:
             raise ValueError("tenant_id needs client_id, the id of the application; give both or neither")
         return self
@@ -121,7 +131,8 @@ class AzureContainerInstanceCredentials(BaseModel):
 
     def identity(self) -> str:
         """Return a short text that differs where the identity does; nobody is asked, and it is no secret."""
-        return hashlib.sha256(json.dumps([self.client_id, self.tenant_id]).encode()).hexdigest()[:8]
+        lasting = [self.client_id or self.managed_identity_client_id, self.tenant_id]
+        return hashlib.sha256(json.dumps(lasting).encode()).hexdigest()[:8]
 
     def fingerprint(self) -> str:
         """Return a hash of the whole block."""
@@ -177,7 +188,9 @@ def _made(block: AzureContainerInstanceCredentials) -> TokenCredential:
         # A private cloud's authority is not known to the public one, which would be asked about it.
         options |= {"authority": block.authority_host, "disable_instance_discovery": True}
     if block.mode == "managed_identity":
-        return identity.ManagedIdentityCredential(client_id=block.client_id, **options)
+        return identity.ManagedIdentityCredential(
+            client_id=block.managed_identity_client_id or block.client_id, **options
+        )
     tenant, client = str(block.tenant_id), str(block.client_id)
     if block.client_secret is not None:
         return identity.ClientSecretCredential(tenant, client, block.client_secret.get_secret_value(), **options)

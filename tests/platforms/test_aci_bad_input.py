@@ -209,6 +209,9 @@ def test_a_token_that_azure_does_not_take_is_refused(double: AciDouble, world: A
         ({"client_secret": "hidden"}, "client_secret needs client_id and tenant_id"),
         ({"client_secret": "hidden", "client_id": "x"}, "client_secret needs client_id and tenant_id"),
         ({"tenant_id": "x"}, "tenant_id needs client_id"),
+        ({"federated": True, "client_id": "x"}, "federated needs client_id and tenant_id"),
+        ({"federated": True, "client_id": "x", "tenant_id": "y", "client_secret": "hidden"}, "give one of them"),
+        ({"managed_identity_client_id": "x", "client_id": "x", "tenant_id": "y"}, "has no tenant_id to choose"),
     ],
 )
 def test_a_block_that_is_not_whole_is_refused(fields: dict[str, Any], say: str) -> None:
