@@ -3,8 +3,8 @@
     python scripts/smoke_gcp.py --project acme --region europe-west1 [--credentials block.json]
 
 The identity is that of the block's data (`docs/google-cloud.md`), else the machine's own. It runs the embedded server
-on a home of its own in this process, starts a handful of the smallest jobs, and deletes what it made, also when it fails.
-Costs are less than a cent. Not yet run on a real project.
+on a home of its own in this process, starts a handful of the smallest jobs, and deletes what it made, also when it
+fails. Costs are less than a cent. Not yet run on a real project.
 """
 
 from __future__ import annotations
