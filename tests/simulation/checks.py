@@ -97,6 +97,8 @@ class Checks:
         self.is_calm = self.finds_fail = False
         self.ways: set[tuple[Phase, Phase]] = set()
         self.last_stop: dict[UUID, list[float]] = {}
+        self.active: set[UUID] = set()
+        """Runs whose job is recorded and not known to be over."""
         self._final: dict[UUID, FlowRun] = {}
         self._per_attempt: dict[tuple[UUID | None, int], int] = {}
         self.doubles = self.lost = self.limbo = 0
@@ -162,6 +164,7 @@ class Checks:
         if before is None and after.id in self.runs:
             return  # It was put before.
         self.runs[after.id] = after
+        (self.active.add if after.phase.is_active else self.active.discard)(after.id)
         if after.job is not None:
             self.call_until[after.job.key] = after.job.call_until
         if before is not None and before.is_final:

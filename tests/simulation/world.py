@@ -62,6 +62,10 @@ CREDENTIALS = "{{ blocks.aws-credentials.prod }}"
 SKEWS = (0.0, 2.5, -2.5, 1.0, -1.0)
 SPREAD_SECONDS = (600.0, 60.0, 3600.0)
 LOOK_SECONDS = 30.0
+TELL_MORE = frozenset({"ecs", "tokens"})
+"""Clouds that tell of every change of a job, and not only of its end."""
+NEWS_SECONDS = (0.1, 22.0, 110.0)
+"""When a cloud tells what a job does, after its start was asked for."""
 LONGEST_SECONDS = 60 * 3600.0
 MEMORY, SQLITE, DYNAMODB = "memory", "SQLite", "DynamoDB"
 GREEDY = logging.getLogger("push_pools")
@@ -165,7 +169,7 @@ class World:
         self.checks.lanes.reads_once = not self.is_embedded
         if self.dynamo is not None:
             self.dynamo.checks = self.checks
-        self.cloud.on_start = self.checks.job_started
+        self.cloud.on_start = self._job_started
         self.cloud.removed_running = self.checks.removed_running
         self.cloud.on_end = self._job_ended
         self.log = LogCollector(self.checks)
@@ -371,7 +375,7 @@ class World:
             self.checks.delayed(None, self.timing.tick_seconds)
 
     def _loop_on(self, host: Host, what: str, then: Callable[[], None]) -> None:
-        if what == "sweep" and not any(run.phase.is_active for run in self.checks.unsettled()):
+        if what == "sweep" and not self.checks.active:
             then()
             return
         app = host.app
@@ -469,7 +473,26 @@ class World:
         elif any(other.about is None for other in host.tasks):
             self.checks.delayed(None, self.timing.tick_seconds)
 
-    # -- endings that are told
+    # -- what clouds tell
+
+    def _job_started(self, job: SimJob) -> None:
+        self.checks.job_started(job)
+        if not self.tells or self.is_calm or self.family not in TELL_MORE:
+            return
+        for seconds in NEWS_SECONDS:
+            delay = self.chance.pick((0.0, 3.0, 40.0, 300.0))
+            self.engine.after(seconds, lambda delay=delay: self._report(job, delay))  # type: ignore[misc]
+
+    def _report(self, job: SimJob, delay: float) -> None:
+        """Send the news of a job that is not over; they arrive in any order."""
+        job.settle(self.cloud.clock.now())
+        if job.ended_at is not None:
+            return
+        handle, seen = self.cloud.told(job)
+        seen = seen.model_copy(update={"told": True})
+        if delay:
+            self.engine.faults["news told late"] += 1
+        self.engine.after(delay, lambda: self._tell(handle, seen))
 
     def _job_ended(self, job: SimJob) -> None:
         if not self.tells:
@@ -720,6 +743,15 @@ def tell(seed: int, replayed: Sequence[int] | None = None) -> Outcome:
     """Tell the story of a seed, or one that makes these choices, and return what it came to."""
     with ids_of(seed):
         return _tell(seed, replayed)
+
+
+def kind_of(seed: int) -> str:
+    """Return what the world of a seed is made of."""
+    with ids_of(seed):
+        world = World(seed)
+    if world.file is not None:
+        world.file.close()
+    return world.kind()
 
 
 @contextlib.contextmanager
