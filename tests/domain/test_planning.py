@@ -208,6 +208,7 @@ def test_ten_years_are_as_the_time_zone_says(zone_name: str, begin: int) -> None
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(3300)
 @pytest.mark.parametrize("zone_name", sorted(available_timezones() - {"localtime"}))
 def test_ten_years_are_as_every_time_zone_says(zone_name: str) -> None:
     _compare_with_zone(zone_name, datetime(2016, 1, 1), datetime(2026, 1, 1))  # noqa: DTZ001 - Local.
@@ -269,6 +270,7 @@ def test_a_start_in_the_middle_sees_what_a_start_before_sees(zone_name: str) -> 
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(3300)
 def test_every_change_of_every_time_zone_is_found() -> None:
     """dateutil reads the transitions from the files; the planner finds them by asking."""
     for name in sorted(available_timezones() - {"localtime"}):

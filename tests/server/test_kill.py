@@ -89,6 +89,7 @@ def test_a_killed_server_loses_nothing_and_doubles_nothing(tmp_path: Path) -> No
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(3300)
 def test_fifty_kills(tmp_path: Path) -> None:
     """Fifty kills, at moments that are new each time; the seed is printed."""
     seed = int(os.environ.get("SEED", str(time.time_ns() % 10**9)))

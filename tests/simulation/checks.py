@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from push_pools.domain.phases import may_follow
 from push_pools.domain.runs import Phase, job_key
 from push_pools.domain.states import StateType
-from tests.simulation.clouds import FAMILIES
+from tests.simulation.clouds import CANARY
 from tests.simulation.engine import START, Engine
 from tests.simulation.lanes import SKIPPED, LaneChecks
 
@@ -58,7 +58,6 @@ SLACK_SECONDS: Final = 120.0
 CLOCKS_SECONDS: Final = 5.0
 RETRIED: Final = frozenset({"killed", "capacity", "quota", "spot", "start-timeout", "network", "platform"})
 """What the default policy tries again, written down again from the design."""
-CANARY: Final = "CANARY-4f2a-never-in-clear"
 
 
 @dataclass
@@ -97,6 +96,8 @@ class Checks:
         self.is_calm = self.finds_fail = False
         self.ways: set[tuple[Phase, Phase]] = set()
         self.last_stop: dict[UUID, list[float]] = {}
+        self.active: set[UUID] = set()
+        """Runs whose job is recorded and not known to be over."""
         self._final: dict[UUID, FlowRun] = {}
         self._per_attempt: dict[tuple[UUID | None, int], int] = {}
         self.doubles = self.lost = self.limbo = 0
@@ -162,6 +163,7 @@ class Checks:
         if before is None and after.id in self.runs:
             return  # It was put before.
         self.runs[after.id] = after
+        (self.active.add if after.phase.is_active else self.active.discard)(after.id)
         if after.job is not None:
             self.call_until[after.job.key] = after.job.call_until
         if before is not None and before.is_final:
@@ -432,7 +434,7 @@ class Checks:
                 self._violate("chores end" if run.is_final else "no limbo", f"is {run.phase} at the end", run.id)
             elif left := self.cloud.running_of(run.id):
                 self._violate("nothing left running", f"{left[0].key} still runs", run.id)
-        if FAMILIES.get(self.cloud.family, {}).get("needs_cleanup") and self.cloud.jobs:
+        if self.cloud.needs_cleanup and self.cloud.jobs:
             job = next(iter(self.cloud.jobs.values()))
             self._violate("nothing left behind", f"{job.key} was not removed", job.run_id)
         text = "\n".join(shown)

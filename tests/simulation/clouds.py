@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from push_pools.domain.records import Timing
     from push_pools.domain.runs import JobHandle
 
+CANARY = "CANARY-4f2a-never-in-clear"
+"""The secret of the block that every job uses."""
 SKEW_SECONDS = 5.0
 DAY, HOUR = 24 * 3600.0, 3600.0
 LATENCY = (0.05, 0.05, 0.2, 1.0, 4.0)
@@ -129,6 +131,9 @@ class SimCloud(FakeCloud):
     ) -> None:
         super().__init__(clock=_TrueClock(engine))
         self.engine, self.family, self.trouble, self.timing = engine, family, trouble, timing
+        self.needs_cleanup = bool(FAMILIES[family].get("needs_cleanup"))
+        self.tells_more = family == "tokens"
+        """Whether it tells of every change of a job, and not only of its end."""
         self._latest = latest
         """From a job key, the `call_until` that its intent says."""
         self.fates = FATES + ECS_FATES if family == "tokens" else FATES

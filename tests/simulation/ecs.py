@@ -14,18 +14,22 @@ from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutErr
 from pydantic import PrivateAttr
 
 from push_pools.credentials.aws import AwsCredentials
+from push_pools.domain.jobs import default_base_job_template
 from push_pools.domain.runs import JobHandle
+from push_pools.platforms.ecs import EcsPlatform
+from push_pools.platforms.ecs_config import EcsJobConfiguration, EcsVariables
 from push_pools.platforms.ecs_observe import observation, run_of
+from push_pools.ports import PlatformContext
 from push_pools.testing.ecs_definitions import EcsError
 from push_pools.testing.ecs_double import CAPACITY
 from push_pools.testing.ecs_model import EcsModel, Refusal
 from push_pools.testing.ecs_tasks import LifecycleTimes, Task, TaskPlan
 from push_pools.testing.fake_platform import Plan
-from tests.simulation.clouds import LANDS, LASTS, LATENCY, SKEW_SECONDS, STARTS, STOPS, UNSEEN, Trouble, Truth
-from tests.simulation.engine import START, Engine
+from tests.simulation.clouds import CANARY, LANDS, LASTS, LATENCY, SKEW_SECONDS, STARTS, STOPS, UNSEEN, Trouble, Truth
+from tests.simulation.engine import START, Engine, HandlersLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from push_pools.domain.records import Timing
 
@@ -94,6 +98,8 @@ class EcsCloud:
     """ECS as the simulation drives it."""
 
     family = "ecs"
+    needs_cleanup = False
+    tells_more = True
 
     def __init__(
         self, engine: Engine, trouble: Trouble, timing: Timing, latest: Callable[[str], datetime | None]
@@ -289,6 +295,45 @@ class Client:
 
     def register_task_definition(self, **body: Any) -> dict[str, Any]:
         return self._cloud.ask("RegisterTaskDefinition", body)
+
+
+class EcsStories:
+    """How ECS takes part in stories; see `adapters.Adapter`."""
+
+    pool_type: str = "ecs:push"
+    template: Mapping[str, Any] = default_base_job_template(EcsJobConfiguration, EcsVariables)
+    variables: Mapping[str, Any] = {
+        "image": "acme/report:7",
+        "network_configuration": {"awsvpcConfiguration": {"subnets": ["subnet-1"]}},
+        "aws_credentials": "{{ blocks.aws-credentials.prod }}",
+    }
+    block: tuple[str, str, Mapping[str, Any]] = (
+        "aws-credentials",
+        "prod",
+        {"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": CANARY, "region_name": "us-east-1"},
+    )
+
+    def cloud(
+        self, engine: Engine, trouble: Trouble, timing: Timing, latest: Callable[[str], datetime | None]
+    ) -> EcsCloud:
+        return EcsCloud(engine, trouble, timing, latest)
+
+    def platform(
+        self, engine: Engine, cloud: EcsCloud, clock: Any, opened: Callable[[str | None], Any] | None
+    ) -> EcsPlatform:
+        def credentials(block_id: str | None) -> Any:
+            if opened is None:
+                return None
+            assert opened(block_id).aws_secret_access_key.get_secret_value() == CANARY
+            ours = SimCredentials()
+            ours._stub = Client(cloud)
+            return ours
+
+        platform = EcsPlatform(PlatformContext(credentials, {}, clock, clock))
+        for stripe in platform._preparation._definitions._stripes:
+            lock: Any = HandlersLock(engine)  # It stands for a lock of threads.
+            stripe.lock = lock
+        return platform
 
 
 def error(code: str, message: str, status: int = 400, **members: Any) -> ClientError:

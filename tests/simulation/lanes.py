@@ -85,6 +85,7 @@ class LaneChecks:
         self.changed_at = 0.0
         """When a slot was last given back, or a record of the catalogue written."""
         self._fits_since: dict[UUID, float] = {}
+        self._parked_at: dict[UUID, float] = {}
 
     def asked(self, method: str, args: Sequence[Any], options: Mapping[str, Any]) -> None:
         """A handler asks the ledger something.
@@ -121,6 +122,8 @@ class LaneChecks:
             if not counting and limit.slots is not None and limit.taken > limit.slots:
                 why = f"{limit.taken} hold slots of {scope}, which has {limit.slots}"
                 self.checks._violate("no admission at the limit", why, after.id)
+        if after.phase is Phase.WAITING and (before is None or before.phase is not Phase.WAITING):
+            self._parked_at[after.id] = self.engine.now
         if before is not None and before.phase is Phase.WAITING and after.phase is Phase.READY:
             self._in_order(after)
         if old - new:
@@ -136,11 +139,9 @@ class LaneChecks:
         if pool is not None and pool.is_paused:
             self.checks._violate("no admission while paused", "it was admitted in a paused pool", run.id)
         for other in self.checks.runs.values():
-            parked = other.phase is Phase.WAITING and other.waits_since is not None
-            if not parked or other.work_pool != run.work_pool or self._place(other) >= mine:
+            if other.phase is not Phase.WAITING or other.work_pool != run.work_pool or self._place(other) >= mine:
                 continue
-            assert other.waits_since is not None
-            if self.checks._s(other.waits_since) + 10.0 < began and self._fits(other):
+            if self._parked_at[other.id] < began and self._fits(other):
                 name = other.deployment
                 self.checks._violate("in order", f"a later run than {other.id} of {name} was admitted", run.id)
 

@@ -7,6 +7,7 @@ guarantee, and prints the table. `python -m tests.simulation.mutants NAME` does 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -17,6 +18,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / "push_pools"
@@ -33,6 +38,8 @@ class Mutant:
     old: str
     new: str
     rule: str
+    only: tuple[str, ...] = ()
+    """Words, one of which is in the kind of every story that can notice it; the others are not told."""
 
     def applied_to(self, text: str) -> str:
         """Return the source with the bug in it.
@@ -60,6 +67,7 @@ MUTANTS = (
         'handle = run.job.handle.model_copy(update={"key": job_key(run.id, run.attempt, launch)})',
         "handle = run.job.handle",
         "A refusal uses the token up: the next launch has another.",
+        ("ecs,", "tokens,"),
     ),
     Mutant(
         "a new launch before the refused one is settled",
@@ -68,6 +76,7 @@ MUTANTS = (
         "        self._write(lambda r, m: transitions.bind_refusal(r, self.fence, why, m, self.app.timing).evolve("
         "claim=self.run.claim))\n        return self._next_launch()\n",
         "A new launch only after a proven nothing-was-started.",
+        ("ecs,", "tokens,"),
     ),
     Mutant(
         "swallow a conflict",
@@ -110,6 +119,7 @@ MUTANTS = (
         "        if self._may_be_forgotten(job):\n            return self._only_look_up()\n",
         "",
         "ECS is asked again only while it remembers the token.",
+        ("ecs,", "tokens,"),
     ),
     Mutant(
         "a next launch though a task may be forgotten",
@@ -117,6 +127,7 @@ MUTANTS = (
         "        if job.refused and not self._may_be_forgotten(job):\n",
         "        if job.refused:\n",
         "A look-up that comes after the platform may have forgotten proves nothing.",
+        ("ecs,", "tokens,"),
     ),
     Mutant(
         "clean up at once",
@@ -146,6 +157,7 @@ MUTANTS = (
         "    if seen.status.rank <= job.seen_rank:\n",
         "    if seen.status.rank == job.seen_rank:\n",
         "Lower or equal ranks are ignored.",
+        ("ecs,", "tokens,"),
     ),
     Mutant(
         "reopen a final state",
@@ -294,6 +306,7 @@ MUTANTS = (
         "            return self._runs.setdefault(run.id, run.evolve(version=1))",
         "            self._runs[run.id] = run.evolve(version=1)\n            return self._runs[run.id]",
         "First write wins.",
+        ("memory",),
     ),
     Mutant(
         "a run for every envelope",
@@ -317,6 +330,7 @@ MUTANTS = (
         "                if self.limit_of(scope).is_full:\n",
         "                if False:\n",
         "A slot is taken in the write that is refused when there is none.",
+        ("memory, lanes",),
     ),
     Mutant(
         "park after trying",
@@ -324,6 +338,7 @@ MUTANTS = (
         "    admit(run.work_pool, app)\n    return run\n",
         "    return run\n",
         "Park first, then admit: a slot freed meanwhile is not left idle.",
+        ("lanes",),
     ),
     Mutant(
         "wake the head only",
@@ -332,6 +347,7 @@ MUTANTS = (
         "for scope in missing if not lanes.is_overlap(scope)):\n"
         "            self.given = MOST_GIVEN\n            return\n",
         "Who does not fit is passed over: the next may.",
+        ("lanes",),
     ),
     Mutant(
         "let the last in line go first",
@@ -339,6 +355,7 @@ MUTANTS = (
         "        for priority in sorted(by_priority):\n",
         "        for priority in sorted(by_priority, reverse=True):\n",
         "Waiters are served by priority, due time and id.",
+        ("lanes",),
     ),
     Mutant(
         "decide overlap by reading",
@@ -346,6 +363,7 @@ MUTANTS = (
         "    if (scope := overlap_of(run)) is not None:\n        needed.append(scope)\n",
         "",
         "Overlap is a slot, taken by a conditional write.",
+        ("schedules",),
     ),
     Mutant(
         "take a conflict for no slot",
@@ -354,6 +372,7 @@ MUTANTS = (
         '        except VersionConflict:\n            if run.phase == "waiting":\n'
         "                return run\n            run = app.store.get_run(run.id)\n",
         "A conflict means read and decide again; only a full scope means no slot.",
+        ("lanes",),
     ),
     Mutant(
         "slots kept through a retry",
@@ -361,6 +380,7 @@ MUTANTS = (
         '        slots=tuple(s for s in run.slots if s.endswith("#OVERLAP")),\n',
         "        slots=run.slots,\n",
         "Slots end with the attempt.",
+        ("lanes",),
     ),
     Mutant(
         "slots released from today's configuration",
@@ -369,6 +389,7 @@ MUTANTS = (
         "            for scope in {s for s in {*before.slots} - {*after.slots}"
         " if self.limit_of(s).slots is not None}:\n",
         "Slots are released from the run's own record.",
+        ("memory, lanes",),
     ),
     Mutant(
         "admit into a paused pool",
@@ -376,6 +397,7 @@ MUTANTS = (
         "        if pool.is_paused:\n            return False\n        return pool.concurrency_limit",
         "        return pool.concurrency_limit",
         "A paused pool admits nobody.",
+        ("lanes",),
     ),
     Mutant(
         "an event that nobody has put is acknowledged",
@@ -390,6 +412,7 @@ MUTANTS = (
         "    return JobStatus.SUCCEEDED if exit_code == 0 and not others else JobStatus.FAILED",
         "    return JobStatus.SUCCEEDED if not exit_code and not others else JobStatus.FAILED",
         "A null exit code is never success.",
+        ("ecs,",),
     ),
 )
 
@@ -414,14 +437,14 @@ def catch(mutant: Mutant, most_stories: int = MOST_STORIES) -> Verdict:
         (copy / "tests").symlink_to(ROOT / "tests")
         target = copy / "push_pools" / mutant.file
         target.write_text(mutant.applied_to(target.read_text()))
-        command = [sys.executable, "-m", "tests.simulation.mutants", "--tell", str(most_stories)]
+        command = [sys.executable, "-m", "tests.simulation.mutants", "--tell", str(most_stories), *mutant.only]
         environ = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(command, cwd=copy, env=environ, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"mutant {mutant.name!r} cannot be told: {done.stderr[-2000:]}")
     told = json.loads(done.stdout.splitlines()[-1])
     if told["check"] is not None:
-        _require_sound(FIRST_SEED + told["stories"] - 1)
+        _require_sound(told["seed"])
     return Verdict(mutant, told["check"], told["stories"], told["runs"], time.monotonic() - started)
 
 
@@ -433,17 +456,18 @@ def _require_sound(seed: int) -> None:
         raise RuntimeError(f"story {seed} is broken without any bug: {done.stdout.strip()}")
 
 
-def tell_until_broken(most_stories: int) -> dict[str, object]:
+def tell_until_broken(most_stories: int, only: Sequence[str]) -> dict[str, object]:
     """Tell stories from the first seed on, and return which sentence was broken, and after how many."""
-    from tests.simulation.world import tell
+    from tests.simulation.world import kind_of, tell
 
+    seeds = (seed for seed in itertools.count(FIRST_SEED) if not only or any(word in kind_of(seed) for word in only))
     runs = 0
-    for number in range(most_stories):
-        outcome = tell(FIRST_SEED + number)
+    for number, seed in enumerate(itertools.islice(seeds, most_stories), 1):
+        outcome = tell(seed)
         runs += outcome.runs
         if outcome.violation is not None:
-            return {"check": outcome.violation.check, "stories": number + 1, "runs": runs}
-    return {"check": None, "stories": most_stories, "runs": runs}
+            return {"check": outcome.violation.check, "seed": seed, "stories": number, "runs": runs}
+    return {"check": None, "seed": 0, "stories": most_stories, "runs": runs}
 
 
 def main(arguments: list[str]) -> int:
@@ -452,15 +476,16 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--tell", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--stories", type=int, default=MOST_STORIES, help="how many stories at most for one bug")
     options = parser.parse_args(arguments)
     if options.tell:
-        print(json.dumps(tell_until_broken(options.tell)))
+        print(json.dumps(tell_until_broken(options.tell, options.names)))
         return 0
     chosen = [mutant for mutant in MUTANTS if not options.names or mutant.name in options.names]
     missed = 0
     print("| bug | caught by | stories | runs |\n| --- | --- | --- | --- |", flush=True)
     with ThreadPoolExecutor(options.workers) as pool:
-        for verdict in pool.map(catch, chosen):
+        for verdict in pool.map(lambda mutant: catch(mutant, options.stories), chosen):
             missed += verdict.check is None
             caught = verdict.check or "**nobody**"
             print(f"| {verdict.mutant.name} | {caught} | {verdict.stories} | {verdict.runs} |", flush=True)

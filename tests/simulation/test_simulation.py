@@ -12,7 +12,7 @@ from tests.simulation.shrink import shrink
 from tests.simulation.world import tell
 
 FIXED = 20270101
-STORIES = 48
+STORIES = 28
 """With those of the fresh seed: some 2,000 runs."""
 
 
@@ -26,7 +26,7 @@ def test_stories_of_a_fixed_seed(part: int) -> None:
     """The same stories each time, with every kind of fault among them."""
     total = tell_some(list(range(FIXED + part * STORIES // 2, FIXED + (part + 1) * STORIES // 2)))
     check(total)
-    assert total.runs >= 400
+    assert total.runs >= 250
     assert len(total.faults) >= 20
 
 

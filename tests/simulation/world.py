@@ -22,9 +22,7 @@ from push_pools.domain.pools import WorkPool, WorkQueue
 from push_pools.domain.records import Timing
 from push_pools.domain.runs import FlowRun, RetryPolicy, run_id
 from push_pools.domain.states import FailureClass
-from push_pools.platforms.ecs import EcsPlatform
-from push_pools.platforms.ecs_config import EcsJobConfiguration, EcsVariables
-from push_pools.ports import App, PlatformContext
+from push_pools.ports import App
 from push_pools.queues.memory import MemoryQueue
 from push_pools.queues.sqlite import SqliteQueue
 from push_pools.server.decisions import handle_delivery, sweep_all, take_over, told_over, visibility_seconds
@@ -41,12 +39,12 @@ from push_pools.stores.read_once import ReadOnce
 from push_pools.stores.sqlite import SqliteStore
 from push_pools.testing.fake_platform import FakeJobConfiguration, FakePlatform, FakeVariables
 from push_pools.vault.local import LocalVault
+from tests.simulation.adapters import ADAPTERS
 from tests.simulation.chance import Chance, Countdown
-from tests.simulation.checks import CANARY, Checks, LogCollector
-from tests.simulation.clouds import FAMILIES, SimCloud, SimJob, Trouble
+from tests.simulation.checks import Checks, LogCollector
+from tests.simulation.clouds import CANARY, FAMILIES, SimCloud, SimJob, Trouble
 from tests.simulation.dynamo import LAGS, DynamoLedger, DynamoPort
-from tests.simulation.ecs import Client, EcsCloud, SimCredentials
-from tests.simulation.engine import Engine, HandlersLock, Host, HostClock, Task, Violation
+from tests.simulation.engine import Engine, Host, HostClock, Task, Violation
 from tests.simulation.lanes import POOL, changes, cool_down, schedule_changes, schedule_of
 from tests.simulation.ports import ChaosQueue, HostPlatforms, PlacedStore, is_event, run_of
 
@@ -57,11 +55,11 @@ if TYPE_CHECKING:
 
 NAMES = UUID("6c1b9a9e-0000-4000-8000-000000000000")
 TEMPLATE = default_base_job_template(FakeJobConfiguration, FakeVariables)
-ECS_TEMPLATE = default_base_job_template(EcsJobConfiguration, EcsVariables)
-CREDENTIALS = "{{ blocks.aws-credentials.prod }}"
 SKEWS = (0.0, 2.5, -2.5, 1.0, -1.0)
 SPREAD_SECONDS = (600.0, 60.0, 3600.0)
 LOOK_SECONDS = 30.0
+NEWS_SECONDS = (0.1, 22.0, 110.0)
+"""When a cloud tells what a job does, after its start was asked for."""
 LONGEST_SECONDS = 60 * 3600.0
 MEMORY, SQLITE, DYNAMODB = "memory", "SQLite", "DynamoDB"
 GREEDY = logging.getLogger("push_pools")
@@ -98,7 +96,9 @@ class World:
         engine.offset = chance.pick((0.0, 86_400.0 * 40, -86_400.0 * 40))
         self.is_calm = chance.below(10) == 1
         self.is_embedded = chance.below(2) == 1
-        self.family = "ecs" if chance.below(6) == 1 else chance.pick(sorted(FAMILIES))
+        self.family = chance.pick(sorted(ADAPTERS if chance.below(6) == 1 else FAMILIES))
+        self.adapter = ADAPTERS.get(self.family)
+        """The real adapter of the family; without one, its rules alone."""
         self.ledger_kind = self._draw_ledger()
         self.sweep_seconds = chance.pick((20.0, 10.0))
         self.tells = chance.below(4) > 0
@@ -156,8 +156,8 @@ class World:
     def _build_cloud(self) -> None:
         self.trouble = Trouble(self.chance, 0.0, 0.0, 0.0)
         self.cloud: Any
-        if self.family == "ecs":
-            self.cloud = EcsCloud(self.engine, self.trouble, self.timing, self._call_until)
+        if self.adapter is not None:
+            self.cloud = self.adapter.cloud(self.engine, self.trouble, self.timing, self._call_until)
         else:
             self.cloud = SimCloud(self.engine, self.family, self.trouble, self.timing, self._call_until)
         self.checks = Checks(self.engine, self.cloud, self.raw_store, self.timing, self.sweep_seconds)
@@ -165,7 +165,7 @@ class World:
         self.checks.lanes.reads_once = not self.is_embedded
         if self.dynamo is not None:
             self.dynamo.checks = self.checks
-        self.cloud.on_start = self.checks.job_started
+        self.cloud.on_start = self._job_started
         self.cloud.removed_running = self.checks.removed_running
         self.cloud.on_end = self._job_ended
         self.log = LogCollector(self.checks)
@@ -212,37 +212,22 @@ class World:
 
     def _platform(self, host: Host | None = None) -> Any:
         """Return the platform as one process sees it."""
-        if self.family != "ecs":
+        if self.adapter is None:
             fake = FakePlatform(cloud=self.cloud, **FAMILIES[self.family])
             return fake if host is None else _WithSecret(fake, lambda block: open_block(host.app, block))
-
-        def credentials(block_id: str | None) -> Any:
-            if host is None:
-                return None
-            opened = open_block(host.app, block_id)
-            assert opened.aws_secret_access_key.get_secret_value() == CANARY
-            ours = SimCredentials()
-            ours._stub = Client(self.cloud)
-            return ours
-
-        clock: Any = host.clock if host else HostClock(self.engine, 0.0)
-        platform = EcsPlatform(PlatformContext(credentials, {}, clock, clock))
-        for stripe in platform._preparation._definitions._stripes:
-            lock: Any = HandlersLock(self.engine)  # It stands for a lock of threads.
-            stripe.lock = lock
-        return platform
+        clock = host.clock if host else HostClock(self.engine, 0.0)
+        opened = (lambda block: open_block(host.app, block)) if host else None
+        return self.adapter.platform(self.engine, self.cloud, clock, opened)
 
     def _build_catalogue(self) -> None:
         now, put = self.engine.moment(), self.raw_store.put
         stamps = {"created_at": now, "updated_at": now}
         variables: dict[str, Any]
-        if self.family == "ecs":
-            keys = {"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": CANARY, "region_name": "us-east-1"}
-            block = create_block(self._plain_app(), "aws-credentials", "prod", keys)
+        adapter = self.adapter
+        if adapter is not None:
+            block = create_block(self._plain_app(), *adapter.block)
             self.cloud.block_id = str(block.id)
-            type_, template = "ecs:push", ECS_TEMPLATE
-            network = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
-            variables = {"image": "acme/report:7", "network_configuration": network, "aws_credentials": CREDENTIALS}
+            type_, template, variables = adapter.pool_type, dict(adapter.template), dict(adapter.variables)
         else:
             block = create_block(self._plain_app(), "secret", "token", {"value": CANARY})
             type_, template = FAMILIES[self.family].get("type_", "fake"), TEMPLATE
@@ -371,7 +356,7 @@ class World:
             self.checks.delayed(None, self.timing.tick_seconds)
 
     def _loop_on(self, host: Host, what: str, then: Callable[[], None]) -> None:
-        if what == "sweep" and not any(run.phase.is_active for run in self.checks.unsettled()):
+        if what == "sweep" and not self.checks.active:
             then()
             return
         app = host.app
@@ -469,7 +454,26 @@ class World:
         elif any(other.about is None for other in host.tasks):
             self.checks.delayed(None, self.timing.tick_seconds)
 
-    # -- endings that are told
+    # -- what clouds tell
+
+    def _job_started(self, job: SimJob) -> None:
+        self.checks.job_started(job)
+        if not self.tells or self.is_calm or not self.cloud.tells_more:
+            return
+        for seconds in NEWS_SECONDS:
+            delay = self.chance.pick((0.0, 3.0, 40.0, 300.0))
+            self.engine.after(seconds, lambda delay=delay: self._report(job, delay))  # type: ignore[misc]
+
+    def _report(self, job: SimJob, delay: float) -> None:
+        """Send the news of a job that is not over; they arrive in any order."""
+        job.settle(self.cloud.clock.now())
+        if job.ended_at is not None:
+            return
+        handle, seen = self.cloud.told(job)
+        seen = seen.model_copy(update={"told": True})
+        if delay:
+            self.engine.faults["news told late"] += 1
+        self.engine.after(delay, lambda: self._tell(handle, seen))
 
     def _job_ended(self, job: SimJob) -> None:
         if not self.tells:
@@ -720,6 +724,15 @@ def tell(seed: int, replayed: Sequence[int] | None = None) -> Outcome:
     """Tell the story of a seed, or one that makes these choices, and return what it came to."""
     with ids_of(seed):
         return _tell(seed, replayed)
+
+
+def kind_of(seed: int) -> str:
+    """Return what the world of a seed is made of."""
+    with ids_of(seed):
+        world = World(seed)
+    if world.file is not None:
+        world.file.close()
+    return world.kind()
 
 
 @contextlib.contextmanager

@@ -520,6 +520,7 @@ def test_lanes_on_sqlite() -> None:
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(3300)
 def test_lanes_at_length() -> None:
     """Thousands of stories."""
     tell_stories(on_sqlite=False, stories=4000)

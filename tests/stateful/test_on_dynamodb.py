@@ -202,6 +202,7 @@ def test_lanes_on_dynamodb_in_trouble() -> None:
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(3300)
 def test_stories_on_dynamodb_at_length() -> None:
     """Many more of both."""
     tell_stories(OnDynamo, 1500)

@@ -251,6 +251,7 @@ def test_one_job_per_attempt_on_sqlite() -> None:
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(3300)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_job_per_attempt_at_length(family: str) -> None:
     """Thousands of stories."""
