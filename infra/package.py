@@ -7,7 +7,7 @@
     python infra/package.py --out build/functions.zip
 
 Prints the bundle's path, sizes and SHA-256. Needs Python 3.11 or newer, PyPI, and nothing else. boto3 is left out,
-because Lambda's Python brings it. Versions are those of constraints.txt; only wheels are taken, so nothing foreign runs.
+because Lambda's Python brings it. Versions are those of constraints.txt; only wheels are taken: nothing foreign runs.
 """
 
 from __future__ import annotations
