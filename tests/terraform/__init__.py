@@ -1,0 +1,1 @@
+"""Tests of what Terraform makes, and of the bundle that it installs."""
