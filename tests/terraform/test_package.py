@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import boto3
 import pytest
 
 from tests.terraform.bundles import HOST, PACKAGE, ROOT, Bundle, make
@@ -62,7 +63,7 @@ def test_its_handlers_are_imported_from_it_alone(host_bundle: Bundle, tmp_path: 
     modules = sorted(entry["handler"].rpartition(".")[0] for entry in FUNCTIONS.values())
     lambda_brings = tmp_path / "runtime"
     lambda_brings.mkdir()
-    site = Path(__import__("boto3").__file__).parent.parent
+    site = Path(boto3.__file__).parent.parent
     for name in ("boto3", "botocore", "s3transfer", "urllib3", "six.py"):
         (lambda_brings / name).symlink_to(site / name)
     text = "\n".join(f"import {module}" for module in modules) + "\nprint(push_pools.__file__)"
