@@ -255,11 +255,11 @@ def at(endpoint: str, block: Any = None) -> AciPlatform:
 @pytest.mark.parametrize(
     ("endpoint", "say"),
     [
-        ("http://management.azure.com", "plain http:// would show tokens"),
-        ("http://10.0.0.1:80", "plain http:// would show tokens"),
-        ("management.azure.com", "give a URL"),
-        ("https://user@host", "give a URL"),
-        ("ftp://host", "give a URL"),
+        ("http://management.azure.com", "is taken for this machine"),
+        ("http://10.0.0.1:80", "is taken for this machine"),
+        ("management.azure.com", "write a URL"),
+        ("https://user@host", "write a URL"),
+        ("ftp://host", "write a URL"),
     ],
 )
 def test_an_endpoint_that_would_show_tokens_is_refused(endpoint: str, say: str) -> None:

@@ -450,7 +450,7 @@ def test_it_serves_other_processes_and_is_controlled() -> None:
                 return json.loads(answer.read())
 
         with Clients(endpoint.removeprefix("http://")) as clients:
-            control("fault", fault="throttle", method="CreateJob")
+            control("fault", fault="throttle", operation="CreateJob")
             with pytest.raises(google.ResourceExhausted):
                 clients.create(args=["sleep", "60"])
             clients.create(args=["sleep", "60"])
