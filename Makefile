@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv/bin
 
-.PHONY: help demo test lint types unit bench prove prove-mutants env clean format smoke-aws smoke-azure smoke-gcp
+.PHONY: help demo test terraform terraform-plan bench prove prove-mutants env clean format smoke-aws smoke-azure smoke-gcp
 
 help:            ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' $(MAKEFILE_LIST)
@@ -16,6 +16,12 @@ env:             ## make the environments of the tests
 
 test:            ## install what the tests need and run all of them; prints the time of each stage
 	@$(PYTHON) scripts/run_tests.py
+
+terraform:       ## check the format of terraform/, and validate and test each module and example
+	@$(PYTHON) scripts/terraform.py $(ARGS)
+
+terraform-plan:  ## write tests/terraform/plan.json anew, after a change of the service module
+	@$(PYTHON) scripts/make_plan.py
 
 bench: env       ## print the figures, as ratios and counts
 	@$(VENV)/python scripts/bench.py

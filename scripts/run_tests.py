@@ -16,6 +16,7 @@ CHECKS: dict[str, list[str | Path]] = {
     "ruff": [BIN / "ruff", "check", "."],
     "format": [BIN / "ruff", "format", "--check", "."],
     "mypy": [BIN / "mypy"],
+    "terraform": [BIN / "python", ROOT / "scripts" / "terraform.py"],
 }
 PYTEST = ["-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "tests"]
 TESTS: list[str | Path] = [BIN / "python", *PYTEST, "-m", "not prove"]
@@ -42,10 +43,12 @@ def stage(name: str, command: list[str | Path], *, show: bool = False) -> int:
     done = subprocess.run(
         [str(part) for part in command], cwd=ROOT, env=_environ(), stdout=out, stderr=subprocess.STDOUT, check=False
     )
-    if done.returncode and done.stdout:
-        sys.stdout.write(done.stdout.decode())
+    said = (done.stdout or b"").decode()
+    skipped = [line for line in said.splitlines() if line.startswith("SKIPPED")]
     verdict = "ok" if done.returncode == 0 else f"FAILED (exit {done.returncode})"
-    print(f"{name}: {verdict}, {time.monotonic() - started:.1f} s", flush=True)
+    if done.returncode:
+        sys.stdout.write(said)
+    print("; ".join((f"{name}: {verdict}, {time.monotonic() - started:.1f} s", *skipped)), flush=True)
     return int(done.returncode != 0)
 
 

@@ -14,6 +14,7 @@ from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
 from push_pools.bootstrap import open_aws
+from push_pools.functions.counted import CountingBus, CountingErrors
 from push_pools.queues.sqs import SqsQueue
 from push_pools.settings import Settings
 
@@ -29,7 +30,8 @@ AnswerT = TypeVar("AnswerT")
 
 # The service is named like our loggers, so the services' own lines come out of the same handler, as JSON.
 logger: Final = Logger(service="push_pools", level=os.environ.get("POWERTOOLS_LOG_LEVEL", "INFO"))
-metrics: Final = Metrics(namespace="push-pools", service="push_pools")
+# Metrics are told apart by the table, so that two installations in one account do not set off each other's alarms.
+metrics: Final = Metrics(namespace="push-pools", service=os.environ.get("PUSH_POOLS_AWS_TABLE") or "push_pools")
 ANSWER_SECONDS: Final = 3.0
 """How long before the deadline nothing of ours works any more, so that the answer still arrives."""
 
@@ -53,9 +55,14 @@ def function(handler: Callable[[dict[str, Any], LambdaContext], AnswerT]) -> Cal
 
 
 def count(name: str, value: int = 1) -> None:
-    """Count something in the metrics of the invocation; nothing is counted for none."""
+    """Count something in the metrics of the invocation, from any thread; nothing is counted for none."""
     if value:
-        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+        with _counting:
+            metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+
+
+_counting: Final = threading.Lock()
+logger.addHandler(CountingErrors(count))  # After the handler that writes: powertools takes the first for its own.
 
 
 class Host:
@@ -84,7 +91,8 @@ class Host:
     def _open(self) -> App:
         with self._lock:
             if self._app is None:
-                self._app = open_aws(self.settings, acting=self._acting, extra_platforms=self._platforms)
+                app = open_aws(self.settings, acting=self._acting, extra_platforms=self._platforms)
+                self._app = replace(app, bus=CountingBus(app.bus, count)) if app.bus is not None else app
             return self._app
 
     @property

@@ -1,4 +1,4 @@
-"""Bundles for the tests; making one needs PyPI."""
+"""Bundles for the tests, which need PyPI, and a copy of the configuration in which terraform runs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.terraform.bundles import HOST, Bundle, make
+from tests.terraform.terraform import Terraform, prepared
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -17,3 +19,10 @@ def host_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """The bundle for this machine."""
     folder: Path = tmp_path_factory.mktemp("bundle")
     return make(*HOST, folder / "functions.zip")
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Terraform]:
+    """The service module, with its providers; skipped where there are none."""
+    with prepared("modules/service") as terraform:
+        yield terraform

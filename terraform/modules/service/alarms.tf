@@ -1,6 +1,7 @@
 locals {
   # A dead letter is looked at by somebody; a message that waits long says that a function does not work.
   depth_alarms = { dead_letters = aws_sqs_queue.dead_letters.name, undelivered = aws_sqs_queue.undelivered.name }
+  counted      = { namespace = "push-pools", dimensions = { service = aws_dynamodb_table.ledger.name } }
 }
 
 resource "aws_cloudwatch_metric_alarm" "depth" {
@@ -79,35 +80,38 @@ resource "aws_cloudwatch_metric_alarm" "errors" {
   tags                = var.tags
 }
 
-# -- failed runs: their events are counted by a rule without a target of ours
-
-resource "aws_cloudwatch_event_rule" "failed" {
-  count = var.failed_runs > 0 ? 1 : 0
-
-  name           = "${var.name}-failed-runs"
-  description    = "Counts runs that failed or crashed, for an alarm"
-  event_bus_name = aws_cloudwatch_event_bus.published.name
-  event_pattern = jsonencode({
-    source        = ["push-pools"]
-    "detail-type" = ["RunStateChanged"]
-    detail        = { to = { type = ["FAILED", "CRASHED"] } }
-  })
-  tags = var.tags
-}
+# -- what the functions count themselves (push_pools/functions/counted.py); told apart by the ledger's name
 
 resource "aws_cloudwatch_metric_alarm" "failed" {
   count = var.failed_runs > 0 ? 1 : 0
 
   alarm_name          = "${var.name}-failed-runs"
-  alarm_description   = "More than ${var.failed_runs} runs failed or crashed in an hour."
-  namespace           = "AWS/Events"
-  metric_name         = "MatchedEvents"
-  dimensions          = { RuleName = aws_cloudwatch_event_rule.failed[0].name, EventBusName = aws_cloudwatch_event_bus.published.name }
+  alarm_description   = "${var.failed_runs} or more runs failed or crashed in an hour."
+  namespace           = local.counted.namespace
+  metric_name         = "RunsFailed"
+  dimensions          = local.counted.dimensions
   statistic           = "Sum"
   period              = 3600
   evaluation_periods  = 1
-  comparison_operator = "GreaterThanThreshold"
+  comparison_operator = "GreaterThanOrEqualToThreshold"
   threshold           = var.failed_runs
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_actions
+  ok_actions          = var.alarm_actions
+  tags                = var.tags
+}
+
+resource "aws_cloudwatch_metric_alarm" "logged" {
+  alarm_name          = "${var.name}-errors-logged"
+  alarm_description   = "The log has an error: a job that is doubled, orphaned or unseen, or a chore that is overdue. See docs/operations.md."
+  namespace           = local.counted.namespace
+  metric_name         = "ErrorsLogged"
+  dimensions          = local.counted.dimensions
+  statistic           = "Sum"
+  period              = 300
+  evaluation_periods  = 1
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
   treat_missing_data  = "notBreaching"
   alarm_actions       = var.alarm_actions
   ok_actions          = var.alarm_actions
@@ -118,6 +122,16 @@ resource "aws_cloudwatch_metric_alarm" "failed" {
 
 locals {
   widgets = [
+    {
+      title   = "Runs that failed, and errors in the log"
+      metrics = [for name in ["RunsFailed", "ErrorsLogged"] : [local.counted.namespace, name, "service", aws_dynamodb_table.ledger.name]]
+      stat    = "Sum"
+    },
+    {
+      title   = "Messages done, given back and buried"
+      metrics = [for name in ["MessagesDone", "MessagesGivenBack", "MessagesDead"] : [local.counted.namespace, name, "service", aws_dynamodb_table.ledger.name]]
+      stat    = "Sum"
+    },
     {
       title   = "Messages waiting"
       metrics = [for queue in aws_sqs_queue.this : ["AWS/SQS", "ApproximateNumberOfMessagesVisible", "QueueName", queue.name]]

@@ -1,3 +1,22 @@
+# A zip at a URL is fetched when planning, and refused unless its SHA-256 is the one that was given.
+data "external" "package" {
+  count = var.package.url == null ? 0 : 1
+
+  program = ["python3", "${local.infra}/fetch.py"]
+  query   = { url = var.package.url, sha256 = var.package.sha256, folder = "${path.root}/.terraform/push-pools" }
+}
+
+locals {
+  package = {
+    path = var.package.url == null ? var.package.path : data.external.package[0].result.path
+    sha256_base64 = (
+      var.package.url != null ? data.external.package[0].result.sha256_base64 :
+      var.package.sha256_base64 != null || var.package.path == null ? var.package.sha256_base64 :
+      filebase64sha256(var.package.path)
+    )
+  }
+}
+
 resource "aws_cloudwatch_log_group" "this" {
   for_each = local.functions
 
@@ -51,8 +70,8 @@ resource "aws_lambda_function" "this" {
   memory_size                    = each.value.memory_mb
   timeout                        = each.value.timeout_seconds
   reserved_concurrent_executions = try(var.reserved_concurrency[each.key], null)
-  filename                       = var.package.path
-  source_code_hash               = try(coalesce(var.package.sha256_base64, filebase64sha256(var.package.path)), null)
+  filename                       = local.package.path
+  source_code_hash               = local.package.sha256_base64
   s3_bucket                      = try(var.package.s3.bucket, null)
   s3_key                         = try(var.package.s3.key, null)
   s3_object_version              = try(var.package.s3.object_version, null)
@@ -185,4 +204,26 @@ resource "aws_lambda_permission" "url" {
   function_name          = aws_lambda_function.this[each.key].function_name
   principal              = "*"
   function_url_auth_type = local.functions[each.key].trigger.authorization
+}
+
+# New URLs need this permission too. It is made by CloudFormation, because only later releases of the provider than the
+# ones admitted here can say that a permission holds for calls by URL; without that, it would hold for everything.
+resource "aws_cloudformation_stack" "url" {
+  for_each = local.urls
+
+  name = "${var.name}-${each.key}-url"
+  template_body = jsonencode({
+    Resources = {
+      InvokedByUrl = {
+        Type = "AWS::Lambda::Permission"
+        Properties = {
+          Action                = "lambda:InvokeFunction"
+          FunctionName          = aws_lambda_function.this[each.key].function_name
+          Principal             = "*"
+          InvokedViaFunctionUrl = true
+        }
+      }
+    }
+  })
+  tags = var.tags
 }

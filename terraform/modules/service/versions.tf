@@ -5,5 +5,9 @@ terraform {
       source  = "hashicorp/aws"
       version = ">= 6.0, < 7.0"
     }
+    external = {
+      source  = "hashicorp/external"
+      version = ">= 2.3, < 3.0"
+    }
   }
 }
