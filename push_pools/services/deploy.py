@@ -227,8 +227,8 @@ class _Planner:
             return
         if not self._check_place(spec, path):
             return
-        job_variables = {**spec.work_pool.job_variables, **_set_by_others(spec, before)}
-        self._check_job_variables(spec, job_variables, path)
+        set_by_others = _set_by_others(spec, before)
+        self._check_job_variables(spec, set_by_others, path)
         schedules = match_schedules(spec.schedules, before.schedules if before else (), lambda: uuid4().hex, self.now)
         for number, schedule in enumerate(schedules):
             past = past_of(schedule, self.now)
@@ -240,7 +240,7 @@ class _Planner:
             "parameters": spec.parameters,
             "work_pool": spec.work_pool.name,
             "work_queue": spec.work_pool.work_queue_name,
-            "job_variables": job_variables,
+            "job_variables": {**spec.work_pool.job_variables, **set_by_others},
             "open_job_variables": spec.work_pool.open_job_variables,
             "schedules": schedules,
             "retries": spec.retries.policy(),
@@ -266,7 +266,7 @@ class _Planner:
             self._refuse((*path, "work_pool", "work_queue_name"), f"{error}; name one of these, or add it to the pool")
         return self.pools.get(name) is not None
 
-    def _check_job_variables(self, spec: DeploymentSpec, job_variables: Mapping[str, Any], path: Path) -> None:
+    def _check_job_variables(self, spec: DeploymentSpec, set_by_others: Mapping[str, Any], path: Path) -> None:
         pool = self.pools[spec.work_pool.name]
         assert pool is not None
         opened = (*path, "work_pool", "open_job_variables")
@@ -274,7 +274,8 @@ class _Planner:
             for problem in unknown_job_variables(pool.base_job_template, [name]):
                 self._refuse((*opened, number), problem)
         places: list[tuple[Mapping[str, Any], Path]] = [
-            (job_variables, (*path, "work_pool", "job_variables")),
+            (spec.work_pool.job_variables, (*path, "work_pool", "job_variables")),
+            (set_by_others, (*path, "work_pool", "job_variables")),
             ({} if spec.command is None else {"command": spec.command}, path),
         ]
         for number, schedule in enumerate(spec.schedules):

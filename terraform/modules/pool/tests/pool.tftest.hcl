@@ -27,9 +27,19 @@ run "a_pool_with_everything" {
     is_paused         = false
     work_queues       = [{ name = "urgent", priority = 1, concurrency_limit = 0 }, { name = "default", description = "the rest" }]
     variables         = { cpu = 512, env = { LEVEL = "INFO" } }
-    base_job_template = { job_configuration = { image = "{{ image }}" }, variables = { type = "object", properties = {} } }
-    block             = { type = "aws-credentials", variable = "aws_credentials", data = {} }
-    module_address    = "module.nightly"
+    base_job_template = {
+      job_configuration = { # Every job of the pool runs this image.
+        aws_credentials = "{{ aws_credentials }}"
+        env             = "{{ env }}"
+        task_definition = { cpu = "{{ cpu }}", containerDefinitions = [{ name = "flow", image = "acme/golden:1" }] }
+      }
+      variables = {
+        type       = "object"
+        properties = { aws_credentials = {}, cpu = { type = "integer" }, env = { type = "object", default = null } }
+      }
+    }
+    block          = { type = "aws-credentials", variable = "aws_credentials", data = {} }
+    module_address = "module.nightly"
   }
 
   assert {
