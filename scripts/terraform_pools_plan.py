@@ -98,7 +98,7 @@ def kept(state: dict[str, Any]) -> dict[str, Any]:
         match each["type"]:
             case "aws_lambda_invocation":
                 found["records"].append(json.loads(values["input"]))
-            case "aws_scheduler_schedule":
+            case "aws_scheduler_schedule" if values["target"][0]["input"]:  # The tick sends nothing of its own.
                 found["events"].append(values["target"][0]["input"])
             case "google_cloud_scheduler_job":
                 found["events"].append(base64.b64decode(values["http_target"][0]["body"]).decode())

@@ -117,7 +117,8 @@ def test_the_requests_of_all_three_clouds_can_be_shown(app: App) -> None:
     for record in run.records:
         ask(as_sent(record, "create"))
     assert {pool.type for pool in app.store.list(WorkPool)} == set(app.platforms.types())
-    ecs, cloud_run, aci = (preview_deployment(app, f"hello/{name}").request for name in ("ecs", "cloud-run", "aci"))
+    names = ("ecs", "cloud-run", "aci")
+    ecs, cloud_run, aci = (cast("Any", preview_deployment(app, f"hello/{name}").request) for name in names)
     assert ecs["run_task"]["cluster"].endswith(":cluster/push-pools-hello")
     assert "hello from ecs" in json.dumps(ecs)
     assert "hello from cloud-run" in json.dumps(cloud_run)

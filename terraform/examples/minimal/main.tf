@@ -30,7 +30,7 @@ module "service" {
   region              = var.region
   deletion_protection = var.deletion_protection
   package = {
-    path          = coalesce(var.package_path, "${path.module}/../../../build/push-pools-ecs-arm64-py3.13.zip")
+    path          = coalesce(var.package_path, "${path.module}/../../../build/push-pools-ecs-arm64-py313.zip")
     sha256_base64 = var.package_sha256_base64
   }
 }

@@ -48,7 +48,7 @@ module "service" {
   platforms           = ["ecs", "cloud_run", "aci"]
   deletion_protection = var.deletion_protection
   package = {
-    path          = coalesce(var.package_path, "${path.module}/../../../build/push-pools-all-arm64-py3.13.zip")
+    path          = coalesce(var.package_path, "${path.module}/../../../build/push-pools-all-arm64-py313.zip")
     sha256_base64 = var.package_sha256_base64
   }
   webhook = {
