@@ -90,6 +90,7 @@ resource "google_iam_workload_identity_pool" "aws" {
 }
 
 resource "google_iam_workload_identity_pool_provider" "aws" {
+  #checkov:skip=CKV_GCP_125: It is about GitHub's tokens; here the condition names the roles of two functions of AWS.
   project                            = local.project
   workload_identity_pool_id          = google_iam_workload_identity_pool.aws.workload_identity_pool_id
   workload_identity_pool_provider_id = "aws-${local.account}"

@@ -38,6 +38,7 @@ locals {
 }
 
 resource "aws_ecs_cluster" "this" {
+  #checkov:skip=CKV_AWS_65: Container Insights costs; `container_insights` turns it on.
   count = var.cluster_arn == null ? 1 : 0
 
   name = local.name
@@ -58,6 +59,8 @@ resource "aws_ecs_cluster_capacity_providers" "this" {
 }
 
 resource "aws_cloudwatch_log_group" "this" {
+  #checkov:skip=CKV_AWS_158: CloudWatch encrypts with its own key; `log_kms_key_arn` takes one of yours.
+  #checkov:skip=CKV_AWS_338: How long output is worth keeping is for `log_retention_days` to say; a month by default.
   name              = "/${var.service.name}/${var.name}"
   retention_in_days = var.log_retention_days
   kms_key_id        = var.log_kms_key_arn
@@ -148,6 +151,7 @@ resource "aws_iam_role_policy_attachment" "task" {
 # -- network
 
 resource "aws_security_group" "this" {
+  #checkov:skip=CKV2_AWS_5: RunTask attaches it to each job.
   count = length(var.security_group_ids) == 0 ? 1 : 0
 
   name        = local.name

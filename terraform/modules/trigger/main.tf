@@ -27,6 +27,7 @@ locals {
 }
 
 resource "aws_scheduler_schedule" "this" {
+  #checkov:skip=CKV_AWS_297: The event holds no secret; `kms_key_arn` takes a key of yours.
   name                         = local.name
   group_name                   = var.group_name
   description                  = "Runs of ${coalesce(var.deployment, var.work_pool)}"
