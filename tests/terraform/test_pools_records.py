@@ -239,9 +239,9 @@ def test_a_pool_that_is_in_use_fails_the_destroy(app: App) -> None:
 # -- the file
 
 
-@pytest.mark.parametrize("folder", ["modules/deployment", "modules/ecs_pool"])
+@pytest.mark.parametrize("folder", ["modules/deployment", "modules/ecs_pool", "modules/trigger"])
 def test_the_file_is_what_terraform_makes_now(folder: str) -> None:
-    """Of two folders, because each takes its time; `make terraform-plan` writes all."""
+    """Of some folders, because each takes its time; `make terraform-plan` writes all."""
     with prepared(folder) as terraform:
         fresh = runpy.run_path(str(ROOT / "scripts" / "terraform_pools_plan.py"))["runs"](terraform.copy, folder)
     assert fresh == json.loads(FILE.read_text(encoding="utf-8"))[folder], "run `make terraform-plan`"

@@ -13,7 +13,10 @@ from tests.terraform.bundles import ROOT
 BASE: Final = ROOT / "terraform"
 SERVICE: Final = BASE / "modules" / "service"
 """Described in `terraform/README.md` and docs/aws.md."""
-FOLDERS: Final = sorted({path.parent for path in BASE.rglob("*.tf") if ".terraform" not in path.parts} - {SERVICE})
+FOLDERS: Final = sorted(
+    {path.parent for path in BASE.rglob("*.tf") if not {".terraform", "tests"} & set(path.parts[len(BASE.parts) :])}
+    - {SERVICE}
+)
 READMES: Final = sorted(BASE.rglob("README.md"))
 CALL: Final = re.compile(r'^module "(\w+)" \{\n(.*?)^\}', re.DOTALL | re.MULTILINE)
 OURS: Final = {"source", "for_each", "count", "providers", "depends_on", "version"}
@@ -39,6 +42,16 @@ def calls(text: str) -> list[tuple[str, set[str]]]:
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda each: str(each.relative_to(BASE)))
 def test_every_folder_says_what_it_is(folder: object) -> None:
     assert (BASE / str(folder) / "README.md").exists()
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda each: str(each.relative_to(BASE)))
+def test_every_variable_and_output_says_what_it_is(folder: object) -> None:
+    """And of which type a variable is."""
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted((BASE / str(folder)).glob("*.tf")))
+    for kind, needed in (("variable", ("description", "type")), ("output", ("description", "value"))):
+        for name, body in re.findall(rf'^{kind} "(\w+)" \{{\n(.*?)^\}}', text, re.DOTALL | re.MULTILINE):
+            for each in needed:
+                assert re.search(rf"^  {each} +=", body, re.MULTILINE), f"{kind} {name} has no {each}"
 
 
 @pytest.mark.parametrize(

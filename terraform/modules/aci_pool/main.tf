@@ -4,13 +4,13 @@
 data "azurerm_subscription" "current" {}
 
 data "azurerm_resource_group" "yours" {
-  count = var.resource_group_name == null ? 0 : 1
-  name  = var.resource_group_name
+  count = var.resource_group == null ? 0 : 1
+  name  = var.resource_group.name
 }
 
 locals {
   name  = "${var.service.name}-${var.name}"
-  group = var.resource_group_name == null ? one(azurerm_resource_group.this[*]) : one(data.azurerm_resource_group.yours[*])
+  group = var.resource_group == null ? one(azurerm_resource_group.this[*]) : one(data.azurerm_resource_group.yours[*])
   trusted = merge(
     { for name in ["submit_aci", "poll_aci"] : replace(name, "_", "-") => var.service.function_role_arns[name] },
     var.trusted_role_arns,
@@ -30,7 +30,7 @@ locals {
 }
 
 resource "azurerm_resource_group" "this" {
-  count = var.resource_group_name == null ? 1 : 0
+  count = var.resource_group == null ? 1 : 0
 
   name     = local.name
   location = var.location

@@ -44,9 +44,9 @@ variable "aws_issuer_url" {
   }
 }
 
-variable "resource_group_name" {
-  description = "A resource group of yours that jobs run in; by default one is made."
-  type        = string
+variable "resource_group" {
+  description = "A resource group of yours that jobs run in, by its name; by default one is made."
+  type        = object({ name = string }) # An object, because whether it is there has to be known when planning.
   default     = null
 }
 

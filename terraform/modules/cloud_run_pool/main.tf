@@ -15,7 +15,7 @@ locals {
   # arn:aws:iam::ACCOUNT:role/PATH/NAME is arn:aws:sts::ACCOUNT:assumed-role/NAME for whoever has it.
   assumed = [for arn in local.trusted : replace(arn, "/^arn:([^:]+):iam::([0-9]+):role/(.*/)?([^/]+)$/", "arn:$1:sts::$2:assumed-role/$4")]
   account = split(":", local.trusted[0])[4]
-  job     = var.service_account_email == null ? one(google_service_account.job[*].email) : var.service_account_email
+  job     = var.service_account == null ? one(google_service_account.job[*].email) : var.service_account.email
 
   job_variables = merge(
     { region = var.region, service_account_name = local.job },
@@ -41,7 +41,7 @@ resource "google_service_account" "starter" {
 }
 
 resource "google_service_account" "job" {
-  count = var.service_account_email == null ? 1 : 0
+  count = var.service_account == null ? 1 : 0
 
   project      = local.project
   account_id   = "${local.name}-job"
@@ -73,7 +73,8 @@ resource "google_project_iam_member" "starter" {
 
 # It may give jobs their service account, and no other.
 resource "google_service_account_iam_member" "act_as" {
-  service_account_id = "projects/${local.project}/serviceAccounts/${local.job}"
+  # That of jobs may be of another project, which its address then names.
+  service_account_id = "projects/${try(regex("@([^.]+)[.]iam[.]gserviceaccount[.]com$", local.job)[0], local.project)}/serviceAccounts/${local.job}"
   role               = "roles/iam.serviceAccountUser"
   member             = "serviceAccount:${google_service_account.starter.email}"
 }

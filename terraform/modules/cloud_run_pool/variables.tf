@@ -40,14 +40,14 @@ variable "region" {
   }
 }
 
-variable "service_account_email" {
-  description = "A service account of yours for the jobs' own calls; by default one is made, which may do nothing."
-  type        = string
+variable "service_account" {
+  description = "A service account of yours for the jobs' own calls, by its email; by default one is made, which may do nothing."
+  type        = object({ email = string }) # An object, because whether it is there has to be known when planning.
   default     = null
 
   validation {
-    condition     = var.service_account_email == null || can(regex("^[^@]+@[^@]+[.]gserviceaccount[.]com$", var.service_account_email))
-    error_message = "service_account_email is no address of a service account; write NAME@PROJECT.iam.gserviceaccount.com."
+    condition     = var.service_account == null || can(regex("^[^@]+@[^@]+[.]gserviceaccount[.]com$", var.service_account.email))
+    error_message = "service_account.email is no address of a service account; write NAME@PROJECT.iam.gserviceaccount.com."
   }
 }
 

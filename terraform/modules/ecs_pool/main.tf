@@ -9,7 +9,7 @@ locals {
   region       = data.aws_region.current.region
   aws          = "arn:${data.aws_partition.current.partition}"
   name         = "${var.service.name}-${var.name}"
-  cluster_arn  = var.cluster_arn == null ? one(aws_ecs_cluster.this[*].arn) : var.cluster_arn
+  cluster_arn  = var.cluster == null ? one(aws_ecs_cluster.this[*].arn) : var.cluster.arn
   repositories = coalesce(var.repository_arns, ["${local.aws}:ecr:${local.region}:${data.aws_caller_identity.current.account_id}:repository/*"])
   secrets      = [for arn in var.secret_arns : arn if strcontains(arn, ":secretsmanager:")]
   parameters   = [for arn in var.secret_arns : arn if strcontains(arn, ":ssm:")]
@@ -39,7 +39,7 @@ locals {
 
 resource "aws_ecs_cluster" "this" {
   #checkov:skip=CKV_AWS_65: Container Insights costs; `container_insights` turns it on.
-  count = var.cluster_arn == null ? 1 : 0
+  count = var.cluster == null ? 1 : 0
 
   name = local.name
   tags = var.tags
@@ -52,7 +52,7 @@ resource "aws_ecs_cluster" "this" {
 
 # A job variable may then ask for Spot: launch_type = "FARGATE_SPOT".
 resource "aws_ecs_cluster_capacity_providers" "this" {
-  count = var.cluster_arn == null ? 1 : 0
+  count = var.cluster == null ? 1 : 0
 
   cluster_name       = aws_ecs_cluster.this[0].name
   capacity_providers = ["FARGATE", "FARGATE_SPOT"]

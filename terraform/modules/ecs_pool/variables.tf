@@ -57,14 +57,14 @@ variable "assign_public_ip" {
   default     = false
 }
 
-variable "cluster_arn" {
-  description = "A cluster of yours; by default one is made. Then tell modules/service too: its `ecs.cluster_arn` says what the functions may use."
-  type        = string
+variable "cluster" {
+  description = "A cluster of yours, by its ARN; by default one is made. Then tell modules/service too: its `ecs.cluster_arn` says what the functions may use."
+  type        = object({ arn = string }) # An object, because whether it is there has to be known when planning.
   default     = null
 
   validation {
-    condition     = var.cluster_arn == null || can(regex("^arn:[^:]+:ecs:[^:]+:[^:]+:cluster/[^*]+$", var.cluster_arn))
-    error_message = "cluster_arn is not the ARN of a cluster; write it as arn:aws:ecs:REGION:ACCOUNT:cluster/NAME."
+    condition     = var.cluster == null || can(regex("^arn:[^:]+:ecs:[^:]+:[^:]+:cluster/[^*]+$", var.cluster.arn))
+    error_message = "cluster.arn is not the ARN of a cluster; write it as arn:aws:ecs:REGION:ACCOUNT:cluster/NAME."
   }
 }
 

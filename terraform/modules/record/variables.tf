@@ -31,6 +31,11 @@ variable "name" {
 variable "spec" {
   description = "What it is to be: what docs/config-file.md says for it, a block's data, or a variable's `value` and `tags`. It is kept in the state: never write a secret here."
   type        = any
+
+  validation {
+    condition     = !issensitive(jsonencode(var.spec))
+    error_message = "spec holds a sensitive value, which the state would keep in clear. Make a block with `push-pools block create`, and name that; if it is no secret, say so by nonsensitive()."
+  }
 }
 
 variable "managed_by" {

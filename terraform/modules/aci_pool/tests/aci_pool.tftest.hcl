@@ -77,12 +77,12 @@ run "by_default" {
 run "with_what_is_there_already" {
   command = apply
   variables {
-    resource_group_name = "ours"
-    subnet_ids          = ["/subscriptions/0000/resourceGroups/net/providers/Microsoft.Network/virtualNetworks/net/subnets/jobs"]
-    identity_ids        = ["/subscriptions/0000/resourceGroups/ids/providers/Microsoft.ManagedIdentity/userAssignedIdentities/pull"]
-    trusted_role_arns   = { people = "arn:aws:iam::123456789012:role/people" }
-    image               = "acme.azurecr.io/report:7"
-    job_variables       = { cpu = 1, memory = 2 }
+    resource_group    = { name = "ours" }
+    subnet_ids        = ["/subscriptions/0000/resourceGroups/net/providers/Microsoft.Network/virtualNetworks/net/subnets/jobs"]
+    identity_ids      = ["/subscriptions/0000/resourceGroups/ids/providers/Microsoft.ManagedIdentity/userAssignedIdentities/pull"]
+    trusted_role_arns = { people = "arn:aws:iam::123456789012:role/people" }
+    image             = "acme.azurecr.io/report:7"
+    job_variables     = { cpu = 1, memory = 2 }
   }
 
   assert {

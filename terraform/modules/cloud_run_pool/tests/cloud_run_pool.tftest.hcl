@@ -75,16 +75,20 @@ run "by_default" {
 run "with_what_is_there_already" {
   command = apply
   variables {
-    service_account_email = "report@acme.iam.gserviceaccount.com"
-    trusted_role_arns     = ["arn:aws:iam::123456789012:role/people"]
-    enable_apis           = false
-    image                 = "europe-west1-docker.pkg.dev/acme/jobs/report:7"
-    job_variables         = { memory = "2Gi" }
+    service_account   = { email = "report@other.iam.gserviceaccount.com" }
+    trusted_role_arns = ["arn:aws:iam::123456789012:role/people"]
+    enable_apis       = false
+    image             = "europe-west1-docker.pkg.dev/acme/jobs/report:7"
+    job_variables     = { memory = "2Gi" }
   }
 
   assert {
-    condition     = length(google_service_account.job) == 0 && output.job_variables.service_account_name == var.service_account_email
+    condition     = length(google_service_account.job) == 0 && output.job_variables.service_account_name == var.service_account.email
     error_message = "Your service account is used, and none is made."
+  }
+  assert {
+    condition     = google_service_account_iam_member.act_as.service_account_id == "projects/other/serviceAccounts/report@other.iam.gserviceaccount.com"
+    error_message = "It may give jobs that service account, in its own project."
   }
   assert {
     condition     = length(google_service_account_iam_member.federated) == 3 && length(google_project_service.this) == 0
@@ -118,10 +122,10 @@ run "what_cannot_be" {
   command = plan
   variables {
     region                    = "Frankfurt"
-    service_account_email     = "me@example.com"
+    service_account           = { email = "me@example.com" }
     trusted_role_arns         = ["people"]
     workload_identity_pool_id = "gcp-jobs"
     job_variables             = "x"
   }
-  expect_failures = [var.region, var.service_account_email, var.trusted_role_arns, var.workload_identity_pool_id, var.job_variables]
+  expect_failures = [var.region, var.service_account, var.trusted_role_arns, var.workload_identity_pool_id, var.job_variables]
 }

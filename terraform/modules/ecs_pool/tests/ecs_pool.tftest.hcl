@@ -77,7 +77,7 @@ run "with_what_is_there_already" {
   command = apply
   variables {
     vpc_id             = null
-    cluster_arn        = "arn:aws:ecs:eu-west-1:123456789012:cluster/shared"
+    cluster            = { arn = "arn:aws:ecs:eu-west-1:123456789012:cluster/shared" }
     security_group_ids = ["sg-ours"]
     assign_public_ip   = true
     repository_arns    = ["arn:aws:ecr:eu-west-1:123456789012:repository/report"]
@@ -92,7 +92,7 @@ run "with_what_is_there_already" {
   }
 
   assert {
-    condition     = length(aws_ecs_cluster.this) == 0 && output.job_variables.cluster == var.cluster_arn
+    condition     = length(aws_ecs_cluster.this) == 0 && output.job_variables.cluster == var.cluster.arn
     error_message = "Your cluster is used, and none is made."
   }
   assert {
@@ -158,10 +158,10 @@ run "two_networks" {
 run "what_is_no_cluster_and_no_secret" {
   command = plan
   variables {
-    cluster_arn        = "jobs"
+    cluster            = { arn = "jobs" }
     secret_arns        = ["token"]
     log_retention_days = 8
     job_variables      = "cpu=512"
   }
-  expect_failures = [var.cluster_arn, var.secret_arns, var.log_retention_days, var.job_variables]
+  expect_failures = [var.cluster, var.secret_arns, var.log_retention_days, var.job_variables]
 }

@@ -43,6 +43,14 @@ run "sent_once_more" {
   }
 }
 
+run "a_secret" {
+  command = plan
+  variables {
+    spec = { value = "eu", tags = [sensitive("token")] }
+  }
+  expect_failures = [var.spec]
+}
+
 run "a_kind_that_there_is_not" {
   command = plan
   variables {
