@@ -38,14 +38,13 @@ module "service" {
 module "pool" {
   source = "../../modules/ecs_pool"
 
-  service           = module.service
-  name              = "hello"
-  module_address    = "module.pool"
-  vpc_id            = coalesce(var.vpc_id, try(data.aws_vpc.default[0].id, null))
-  subnet_ids        = var.vpc_id == null ? data.aws_subnets.default[0].ids : var.subnet_ids
-  assign_public_ip  = var.vpc_id == null
-  concurrency_limit = 10
-  job_variables     = { cpu = 256, memory = 512 }
+  service          = module.service
+  name             = "hello"
+  module_address   = "module.pool"
+  vpc_id           = coalesce(var.vpc_id, try(data.aws_vpc.default[0].id, null))
+  subnet_ids       = var.vpc_id == null ? data.aws_subnets.default[0].ids : var.subnet_ids
+  assign_public_ip = var.vpc_id == null
+  job_variables    = { cpu = 256, memory = 512 }
 }
 
 module "hello" {
