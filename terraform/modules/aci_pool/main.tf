@@ -47,7 +47,7 @@ resource "azurerm_user_assigned_identity" "starter" {
 }
 
 resource "azurerm_role_definition" "starter" {
-  name              = "push_pools ${local.name}"
+  name              = "push_pools ${local.name} of ${data.azurerm_subscription.current.subscription_id}" # Unique in the whole tenant.
   scope             = local.group.id
   description       = "Makes, watches, stops and deletes container groups, and reads their output"
   assignable_scopes = [local.group.id]
@@ -76,7 +76,7 @@ resource "azurerm_role_assignment" "starter" {
 resource "azurerm_role_definition" "join" {
   count = length(var.subnet_ids) > 0 ? 1 : 0
 
-  name              = "push_pools ${local.name} subnets"
+  name              = "push_pools ${local.name} subnets of ${data.azurerm_subscription.current.subscription_id}"
   scope             = data.azurerm_subscription.current.id
   description       = "Puts container groups into subnets"
   assignable_scopes = [data.azurerm_subscription.current.id]
