@@ -231,7 +231,7 @@ variable "tags" {
 
   validation {
     condition     = alltrue([for tag in var.tags : length(tag) >= 1 && length(tag) <= 128])
-    error_message = "tags are texts of 1 to 128 characters."
+    error_message = "tags has a text that is empty or too long; write texts of 1 to 128 characters."
   }
 }
 

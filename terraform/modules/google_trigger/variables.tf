@@ -119,7 +119,7 @@ variable "tags" {
 
   validation {
     condition     = length(var.tags) <= 50 && alltrue([for tag in var.tags : length(tag) >= 1 && length(tag) <= 128])
-    error_message = "tags are at most 50 texts of 1 to 128 characters."
+    error_message = "tags has a text that is empty or too long, or too many; write at most 50 texts of 1 to 128 characters."
   }
 }
 
