@@ -25,7 +25,6 @@ def ledger() -> Statement:
         "Ledger",
         [
             "dynamodb:BatchGetItem",
-            "dynamodb:ConditionCheckItem",
             "dynamodb:DeleteItem",
             "dynamodb:GetItem",
             "dynamodb:PutItem",
@@ -45,7 +44,8 @@ def send(*queues: str) -> Statement:
 
 
 def receive(queue: str) -> Statement:
-    actions = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
+    # What Lambda needs to read a queue for a function (AWSLambdaSQSQueueExecutionRole), and no more.
+    actions = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"]
     return allow("Receive", actions, [f"${{queue_arn_prefix}}{queue}"])
 
 

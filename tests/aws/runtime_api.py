@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -67,10 +67,23 @@ class _Server(ThreadingHTTPServer):
 
 
 class Environment:
-    """One execution environment of a function. `handler` is `module.function`."""
+    """One execution environment of a function. `handler` is `module.function`.
 
-    def __init__(self, handler: str, environ: Mapping[str, str], *, timeout_seconds: float, name: str = "") -> None:
+    `root` is the folder of its code, by default this repository; `command` is how the runtime client is started.
+    """
+
+    def __init__(
+        self,
+        handler: str,
+        environ: Mapping[str, str],
+        *,
+        timeout_seconds: float,
+        name: str = "",
+        root: Path = ROOT,
+        command: Sequence[str] = (sys.executable, "-m", "awslambdaric"),
+    ) -> None:
         self._handler, self._timeout = handler, timeout_seconds
+        self._root, self._command = root, command
         self.name = name or handler.rpartition(".")[0].rpartition(".")[2]
         self._environ = dict(environ)
         self._process: subprocess.Popen[str] | None = None
@@ -196,13 +209,13 @@ class Environment:
             "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{self.name}",
             "AWS_LAMBDA_LOG_STREAM_NAME": "local",
             "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-            "LAMBDA_TASK_ROOT": str(ROOT),
+            "LAMBDA_TASK_ROOT": str(self._root),
             "_HANDLER": self._handler,
         }
         self.starts += 1
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "awslambdaric", self._handler],
-            cwd=ROOT,
+            [*self._command, self._handler],
+            cwd=self._root,
             env=environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -6,19 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.terraform.bundles import HOST, Bundle, make
+from tests.terraform.bundles import HOST, Bundle, kept
 from tests.terraform.terraform import Terraform, prepared
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
-def host_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def host_bundle() -> Bundle:
     """The bundle for this machine."""
-    folder: Path = tmp_path_factory.mktemp("bundle")
-    return make(*HOST, folder / "functions.zip")
+    return kept(*HOST)
 
 
 @pytest.fixture(scope="module")
