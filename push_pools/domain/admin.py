@@ -80,7 +80,10 @@ class AdminRequest(UserInput):
         if self.tf is None or self.tf.action != "update" or not self.tf.prev_input:
             return None
         fields = {name: value for name, value in self.tf.prev_input.items() if name != "tf"}
-        return read_request({**fields, "action": "put"})
+        try:
+            return read_request({**fields, "action": "put"})
+        except InvalidInput:
+            return None  # It was refused, and Terraform keeps it all the same: it has made nothing.
 
 
 def read_request(value: Mapping[str, Any]) -> AdminRequest:

@@ -161,6 +161,12 @@ def test_a_queue_that_terraform_no_longer_names_is_removed(app: App) -> None:
     assert sorted(queue.name for queue in app.store.list(WorkQueue)) == ["default", "slow"]
 
 
+def test_an_input_that_could_not_be_read_is_corrected(app: App) -> None:
+    """Terraform keeps what was refused as the last input."""
+    terraform(app, "update", "variable", "region", {"value": "eu"}, {"kind": "nonsense", "spec": 3})
+    assert stored(app, "variable").value == "eu"
+
+
 def test_a_queue_that_is_in_use_keeps_all_of_an_update_from_being_written(app: App) -> None:
     """Else the pool would be changed and the queue forgotten: Terraform takes the refused input for the last one."""
     spec = {"type": "fake", "work_queues": [{"name": "urgent"}]}

@@ -17,10 +17,14 @@ resource "aws_lambda_invocation" "this" {
   lifecycle_scope = "CRUD"
   input           = jsonencode(merge(local.request, { token = local.token }))
 
+  # Another name is another record. By an update the old one would be forgotten if the update was refused: see below.
+  triggers = { record = "${var.kind} ${var.name}" }
+
   lifecycle {
-    # The provider keeps the input of an update that was refused as if it had been taken, and would never send it again.
+    # The provider keeps the input of an update that was refused as if it had been taken, and would never send it again. What it
+    # keeps as the answer is that of the write before, or none.
     postcondition {
-      condition     = try(jsondecode(self.result).token, local.token) == local.token
+      condition     = coalesce(self.result, "none") != "none" && try(jsondecode(self.result).token, local.token) == local.token
       error_message = "The last write of ${var.kind} ${var.name} was not taken, so the ledger holds what it held before. Correct what was refused; if nothing has to be corrected, raise `again` to have it sent once more."
     }
   }

@@ -20,6 +20,10 @@ run "what_is_sent" {
     error_message = "The record is changed and deleted with its resource."
   }
   assert {
+    condition     = aws_lambda_invocation.this.triggers == tomap({ record = "variable region" })
+    error_message = "Under another name it is replaced: the old record is deleted, whatever becomes of the new one."
+  }
+  assert {
     condition = { for key, value in jsondecode(aws_lambda_invocation.this.input) : key => value if key != "token" } == {
       version = 1, kind = "variable", name = "region", managed_by = "terraform:module.region", spec = { value = "eu" }
     }

@@ -17,3 +17,20 @@ run "the_answer_of_another_write" {
   }
   expect_failures = [aws_lambda_invocation.this]
 }
+
+run "no_answer_at_all" {
+  command   = apply
+  state_key = "another"
+  variables {
+    admin_function_name = "jobs-admin"
+    kind                = "variable"
+    name                = "region"
+    managed_by          = "terraform:module.region"
+    spec                = { value = "eu" }
+  }
+  override_resource {
+    target = aws_lambda_invocation.this
+    values = { result = "" }
+  }
+  expect_failures = [aws_lambda_invocation.this]
+}
