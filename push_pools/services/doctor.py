@@ -323,8 +323,8 @@ def check_guarantee(patient: Patient) -> Iterator[Finding]:
     for whose, pool, values in jobs:
         for sentence in _risks(pool, values, patient.app):
             risky.setdefault(sentence, []).append(whose)
-    for sentence, whose in risky.items():
-        yield warn(name, f"{_listed(whose)}: {sentence}", "take the variable back, unless your code may run twice")
+    for sentence, named in risky.items():
+        yield warn(name, f"{_listed(named)}: {sentence}", "take the variable back, unless your code may run twice")
     if not risky:
         yield ok(name, f"an attempt runs its code once, in {_many(len(jobs) - len(pools), 'deployment')}")
 

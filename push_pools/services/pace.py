@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from push_pools.domain.errors import Pacing
     from push_pools.domain.jobs import BaseJobConfiguration
+    from push_pools.domain.pace import Rate
     from push_pools.domain.runs import FlowRun
     from push_pools.ports import App, Platform
 
@@ -56,9 +57,9 @@ def next_turn(run: FlowRun, platform: Platform, job: BaseJobConfiguration, app: 
 
 def _told(rate: Rate) -> str:
     """Return a rate in the unit in which it is at least one."""
-    units = (("second", 1), ("minute", 60), ("hour", 3600))
+    units = (("a second", 1), ("a minute", 60), ("an hour", 3600))
     unit, seconds = next((each for each in units if rate.per_second * each[1] >= 1), units[-1])
-    return f"{rate.per_second * seconds:g} calls a {unit}"
+    return f"{rate.per_second * seconds:g} calls {unit}"
 
 
 def turn_at(run: FlowRun, error: Pacing, app: App) -> Turn:

@@ -226,7 +226,7 @@ def test_credentials_that_google_does_not_take_end_the_run_with_what_to_correct(
     world.double.model.rules = rules
     run = trigger(world)
 
-    world.settle()
+    world.pass_time(10)
 
     state = world.get(run).state
     assert (state.type, state.failure_class) == (StateType.CRASHED, class_)
@@ -234,6 +234,9 @@ def test_credentials_that_google_does_not_take_end_the_run_with_what_to_correct(
     assert "job variable 'credentials'" in state.message
     assert "BEGIN" not in state.message
     assert suggestion in str(state.suggestion)
+    world.double.model.rules = Project()
+    world.use()  # Whether something is left is looked at once somebody can.
+    world.settle()
     assert not world.double.started
     assert not world.double.calls["CreateJob"]
 

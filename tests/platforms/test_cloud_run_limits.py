@@ -51,7 +51,7 @@ def test_jobs_that_cannot_be_deleted_for_hours_never_fill_the_region_for_good(wo
     runs = []
     for _ in range(6):
         runs += [trigger(world) for _ in range(5)]
-        world.pass_time(600)
+        world.pass_time(600, step=60)
     late = trigger(world)
     world.pass_time(60)
     assert len(world.double.model.jobs) == 30, "the region is full of jobs that are over"

@@ -38,7 +38,8 @@ RUN, ACI = "cloud-run-v2:push", "azure-container-instance:push"
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 HANDLE = JobHandle(key="pp-x", platform=RUN, place={"project": "p", "region": "r"}, pid="x")
 FAILED = run_v2.Condition.State.CONDITION_FAILED
-Common, Execution = run_v2.Condition.CommonReason, run_v2.Condition.ExecutionReason
+Common: Any = run_v2.Condition.CommonReason  # An enum, of which the library gives no types.
+Execution: Any = run_v2.Condition.ExecutionReason
 
 # -- Cloud Run: why a job or an execution is not what it should be
 
