@@ -12,7 +12,7 @@ demo:            ## run the main job: events become jobs in a local pool and on 
 	@$(VENV)/push-pools demo
 
 env:             ## make the environments of the tests
-	@$(PYTHON) scripts/make_env.py main prefect ministack
+	@$(PYTHON) scripts/make_env.py main prefect ministack checkov
 
 test:            ## install what the tests need and run all of them; prints the time of each stage
 	@$(PYTHON) scripts/run_tests.py
