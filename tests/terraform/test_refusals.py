@@ -31,7 +31,7 @@ REFUSED: Final[dict[str, dict[str, str]]] = {
         "webhook": "{ enabled = true }",
         "settings": '{ PUSH_POOLS_AWS_TABLE = "other" }',
         "reserved_concurrency": "{ submit_ecs = 9 }",
-        "kms_key_arn": '"alias/ours"',
+        "kms_key": '{ arn = "alias/ours" }',
         "permissions_boundary": '"bound"',
         "vpc_config": "{ subnet_ids = [], security_group_ids = [] }",
         "log_retention_days": "8",

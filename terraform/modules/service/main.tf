@@ -28,7 +28,7 @@ locals {
   aws     = "arn:${data.aws_partition.current.partition}"
   # Written out and not read from resources where a policy has to name what does not exist yet.
   queue_arn_prefix = "${local.aws}:sqs:${local.region}:${local.account}:${var.name}-"
-  kms_key_arn      = var.kms_key_arn != null ? var.kms_key_arn : aws_kms_key.blocks[0].arn
+  kms_key_arn      = var.kms_key != null ? var.kms_key.arn : aws_kms_key.blocks[0].arn
   cluster_arn      = coalesce(var.ecs.cluster_arn, "${local.aws}:ecs:${local.region}:${local.account}:cluster/${var.name}-*")
   job_role_arn     = "${local.aws}:iam::${local.account}:role/${var.name}-job-*"
 
@@ -115,7 +115,7 @@ resource "aws_dynamodb_table" "ledger" {
 # -- the key of blocks
 
 resource "aws_kms_key" "blocks" {
-  count = var.kms_key_arn == null ? 1 : 0
+  count = var.kms_key == null ? 1 : 0
 
   description             = "Secrets of blocks of ${var.name}"
   enable_key_rotation     = true
@@ -134,7 +134,7 @@ resource "aws_kms_key" "blocks" {
 }
 
 resource "aws_kms_alias" "blocks" {
-  count = var.kms_key_arn == null ? 1 : 0
+  count = var.kms_key == null ? 1 : 0
 
   name          = "alias/${var.name}-blocks"
   target_key_id = aws_kms_key.blocks[0].key_id

@@ -143,14 +143,16 @@ variable "reserved_concurrency" {
   }
 }
 
-variable "kms_key_arn" {
-  description = "A KMS key of yours for the secrets of blocks. By default the module makes one."
-  type        = string
-  default     = null
+variable "kms_key" {
+  description = "A KMS key of yours for the secrets of blocks, by its `arn`; it may be made in the same apply. By default the module makes one."
+  type = object({
+    arn = string
+  })
+  default = null
 
   validation {
-    condition     = var.kms_key_arn == null || can(regex("^arn:[^:]+:kms:[^:]+:[^:]+:key/.+$", var.kms_key_arn))
-    error_message = "kms_key_arn is not the ARN of a key; write it as arn:aws:kms:REGION:ACCOUNT:key/ID."
+    condition     = var.kms_key == null || can(regex("^arn:[^:]+:kms:[^:]+:[^:]+:key/.+$", var.kms_key.arn))
+    error_message = "kms_key.arn is not the ARN of a key; write it as arn:aws:kms:REGION:ACCOUNT:key/ID."
   }
 }
 

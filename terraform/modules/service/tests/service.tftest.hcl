@@ -140,7 +140,7 @@ run "what_platform_teams_ask_for" {
   command = apply
   variables {
     platforms            = ["ecs", "cloud_run", "aci"]
-    kms_key_arn          = "arn:aws:kms:eu-west-1:123456789012:key/ours"
+    kms_key              = { arn = "arn:aws:kms:eu-west-1:123456789012:key/ours" }
     permissions_boundary = "arn:aws:iam::123456789012:policy/bound"
     vpc_config           = { subnet_ids = ["subnet-1"], security_group_ids = ["sg-1"] }
     webhook              = { enabled = true, issuer = "https://issuer.example", audience = "jobs", subjects = ["a", "b"] }
@@ -167,11 +167,11 @@ run "what_platform_teams_ask_for" {
     error_message = "Each cloud has its queues."
   }
   assert {
-    condition     = length(aws_kms_key.blocks) == 0 && aws_lambda_function.this["admin"].environment[0].variables.PUSH_POOLS_AWS_KMS_KEY == var.kms_key_arn && output.kms_key_arn == var.kms_key_arn
+    condition     = length(aws_kms_key.blocks) == 0 && aws_lambda_function.this["admin"].environment[0].variables.PUSH_POOLS_AWS_KMS_KEY == var.kms_key.arn && output.kms_key_arn == var.kms_key.arn
     error_message = "Your key is used, and none is made."
   }
   assert {
-    condition     = strcontains(aws_iam_role_policy.function["admin"].policy, var.kms_key_arn)
+    condition     = strcontains(aws_iam_role_policy.function["admin"].policy, var.kms_key.arn)
     error_message = "The policies name your key."
   }
   assert {
@@ -267,7 +267,7 @@ run "bad_input" {
     log_retention_days     = 8
     failed_runs            = -1
     oldest_message_seconds = 1
-    kms_key_arn            = "alias/ours"
+    kms_key                = { arn = "alias/ours" }
     permissions_boundary   = "bound"
     alarm_actions          = ["pager"]
     ecs                    = { cluster_arn = "default" }
@@ -276,7 +276,7 @@ run "bad_input" {
   }
   expect_failures = [
     var.name, var.platforms, var.package, var.reserved_concurrency, var.webhook, var.settings, var.log_retention_days, var.failed_runs,
-    var.oldest_message_seconds, var.kms_key_arn, var.permissions_boundary, var.alarm_actions, var.ecs, var.vpc_config, var.log_level,
+    var.oldest_message_seconds, var.kms_key, var.permissions_boundary, var.alarm_actions, var.ecs, var.vpc_config, var.log_level,
   ]
 }
 

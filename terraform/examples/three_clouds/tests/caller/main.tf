@@ -22,6 +22,10 @@ module "service" {
   name      = "jobs"
   platforms = ["ecs", "cloud_run", "aci"]
   package   = { path = "x.zip", sha256_base64 = "AM/yvikli74jU3sIG7kJ0Mq+DIYzM9nL0QZPXOl4vnU=" }
+
+  kms_key       = { arn = local.later }
+  alarm_actions = [local.later]
+  vpc_config    = { subnet_ids = [local.later], security_group_ids = [local.later] }
 }
 
 module "in_your_cluster" {
