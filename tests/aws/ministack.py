@@ -69,7 +69,7 @@ class Ministack:
         )
 
     def __enter__(self) -> Ministack:
-        python = _environment() / "bin" / "python"
+        python = environment_path() / "bin" / "python"
         assert python.exists(), f"{python} is missing: run `python scripts/make_env.py ministack`"
         self._files = tempfile.TemporaryDirectory(prefix="ministack-")
         try:
@@ -141,7 +141,8 @@ class Ministack:
                 process.stdin.close()
 
 
-def _environment() -> Path:
+def environment_path() -> Path:
+    """Return where the stand-in and the AWS command line are installed."""
     return Path(os.environ.get("PUSH_POOLS_MINISTACK_VENV") or ROOT / ".venvs" / "ministack")
 
 
