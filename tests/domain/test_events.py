@@ -344,3 +344,5 @@ def test_the_documented_events_are_read() -> None:
     assert RunStateChanged.model_validate_json(published).failure_class == "oom"
     fields = set(ScheduledRun.model_fields) | set(Sweep.model_fields) | set(Submit.model_fields)
     assert not [name for name in fields if f"`{name}`" not in text]
+    said = {field.alias or name for name, field in RunStateChanged.model_fields.items()}
+    assert not [name for name in said if f'"{name}"' not in published and f"`{name}`" not in text]
