@@ -50,6 +50,10 @@ REFUSED: Final[dict[str, dict[str, str]]] = {
     "fifth": {"package": '{ path = "later.zip", sha256_base64 = "abc" }'},
     "sixth": {"region": '"us-east-1"'},
     "seventh": {"package": "{}"},
+    "eighth": {
+        "platforms": '["ecs", "aci"]',
+        "package": '{ s3 = { bucket = "b", key = "push-pools-ecs-arm64-py313.zip", object_version = "1" } }',
+    },
 }
 
 

@@ -98,6 +98,13 @@ resource "aws_lambda_function" "this" {
     }
   }
 
+  lifecycle {
+    precondition {
+      condition     = length(setsubtract(var.platforms, ["ecs"])) == 0 || !anytrue([for each in [var.package.path, var.package.url, try(var.package.s3.key, null)] : can(regex("push-pools-ecs-", each))])
+      error_message = "package is a bundle for ECS alone, whose functions for the other clouds in platforms would not load; make one for all with python infra/package.py --set all."
+    }
+  }
+
   # A function that starts without its rights fails its first messages.
   depends_on = [aws_iam_role_policy.function, aws_iam_role_policy_attachment.vpc]
 }
