@@ -39,7 +39,7 @@ CREATE_SECONDS: Final = 14.0
 BEFORE_CALL_SECONDS: Final = 5.0
 """CreateJob is sent only this long after `submit` began: with it, and a look at the job, within `call_seconds`."""
 
-for _module in ("google.cloud", "google.cloud.run_v2"):
+for _module in ("google", "google.cloud", "google.cloud.run_v2"):
     # Not imported yet, which takes a third of a second; but whoever asks whether the platform is there has to know.
     if importlib.util.find_spec(_module) is None:
         raise ModuleNotFoundError("the library of Cloud Run is not installed", name="google.cloud.run_v2")

@@ -2,7 +2,8 @@
 
 A job is started by a small POSIX shell script, `process_wrapper.sh`, which takes the job's key for itself before it
 runs anything, and writes down how the job ended whether the server still lives or not. `process_jobs` says what is
-kept on disk, `process_wrappers` how wrappers are spawned, `process_exits` how the end of a job is learned at once.
+kept on disk, `process_wrappers` how wrappers are spawned, `process_exits` how the end of a job is learned at once, and
+`process_config` what a job may be made of.
 """
 
 from __future__ import annotations
@@ -21,20 +22,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from uuid import UUID, uuid4
 
-from pydantic import Field, JsonValue
-
 from push_pools.domain.errors import (
-    InvalidJobVariables,
     JobRejected,
     PlatformMissing,
     PlatformUnavailable,
     SubmissionUncertain,
 )
-from push_pools.domain.jobs import BaseJobConfiguration, BaseVariables
 from push_pools.domain.runs import JobHandle
 from push_pools.domain.states import JobStatus, Observation
+from push_pools.platforms.process_config import (
+    TYPE,
+    ProcessJobConfiguration,
+    ProcessVariables,
+    checked,
+    inherited,
+    own,
+    working_dir,
+)
 from push_pools.platforms.process_exits import ExitWatcher
 from push_pools.platforms.process_jobs import SPARE, Busy, JobDirectory, Note, boot_id
+from push_pools.platforms.process_output import PAGE_BYTES, page_of
 from push_pools.platforms.process_wrappers import (
     Wrapper,
     WrapperFailed,
@@ -47,14 +54,15 @@ from push_pools.ports import LogPage
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from push_pools.domain.jobs import DeploymentInfo, FlowInfo, FlowRunInfo, WorkPoolInfo
+    from pydantic import JsonValue
+
+    from push_pools.domain.jobs import BaseJobConfiguration, BaseVariables
     from push_pools.ports import Memo, PlatformContext
 
 log = logging.getLogger(__name__)
 
-TYPE: Final = "process"
 CALL_SECONDS: Final = 25.0
 """How long a submit takes at most; `Timing.call_seconds` is more."""
 ASK_SECONDS: Final = 1.0
@@ -69,62 +77,7 @@ HISTORY_DAYS: Final = 90
 PRUNE_AFTER_SECONDS: Final = 60.0
 PRUNE_ENTRIES: Final = 50
 """Most directories looked at in one go."""
-PAGE_BYTES: Final = 1_000_000
-PAGE_LINES: Final = 10_000
-LONGEST_TEXT: Final = 131_071
-"""The longest argument or variable that Linux passes to a program, in bytes."""
 _TRIES: Final = 3
-
-INHERITED: Final = frozenset({"PATH", "HOME", "LANG", "TZ", "USER", "TMPDIR", "SHELL"})
-"""What a job gets of the server's environment, with everything that begins with LC_; all else may be a secret."""
-
-NEEDS_COMMAND: Final = "a process job needs a command"
-
-_WORKING_DIR = "Directory in which the command runs; by default the one in which the server was started."
-_GRACE = "Seconds between the request to stop (SIGTERM) and the end (SIGKILL)."
-_STREAM = "Accepted for templates written for Prefect. Output is always kept, and shown by `flow-run logs`."
-_START_TIMEOUT = "Seconds that the job may take to begin to run."
-_TIMEOUT = "Seconds that the job may run; 0 sets no limit."
-
-
-class ProcessJobConfiguration(BaseJobConfiguration):
-    """One local process."""
-
-    working_dir: str | None = Field(default=None, description=_WORKING_DIR)
-    grace_seconds: float = Field(default=30.0, ge=0, description=_GRACE)
-    stream_output: bool = Field(default=True, description=_STREAM)
-    task_start_timeout_seconds: float | None = Field(default=None, gt=0, description=_START_TIMEOUT)
-    timeout: float | None = Field(default=None, ge=0, description=_TIMEOUT)
-
-    def prepare_for_flow_run(
-        self,
-        flow_run: FlowRunInfo,
-        deployment: DeploymentInfo | None = None,
-        flow: FlowInfo | None = None,
-        work_pool: WorkPoolInfo | None = None,
-    ) -> None:
-        """Fill in what depends on the run.
-
-        Raises:
-            InvalidTemplate: A `ctx` placeholder names nothing.
-            InvalidJobVariables: There is no command, or it has an unclosed quote.
-        """
-        # The base class leaves names without a value out; here they also hide what the server would pass on.
-        unset = [name for name, value in self.env.items() if value is None]
-        super().prepare_for_flow_run(flow_run, deployment, flow, work_pool)
-        self.env = {**dict.fromkeys(unset), **self.env}
-        if not self.command_list():
-            raise InvalidJobVariables([f"command: {NEEDS_COMMAND}; give the deployment, or the pool, one"])
-
-
-class ProcessVariables(BaseVariables):
-    """The variables of a pool of local processes."""
-
-    working_dir: str | None = Field(default=None, description=_WORKING_DIR)
-    grace_seconds: float = Field(default=30.0, ge=0, description=_GRACE)
-    stream_output: bool = Field(default=True, description=_STREAM)
-    task_start_timeout_seconds: float | None = Field(default=None, gt=0, description=_START_TIMEOUT)
-    timeout: float | None = Field(default=None, ge=0, description=_TIMEOUT)
 
 
 class ProcessPlatform:
@@ -151,7 +104,7 @@ class ProcessPlatform:
         self._home = Path(home).expanduser().absolute()
         self._jobs = f"{self._home}/jobs"
         self._place = {"host": socket.gethostname(), "home": str(self._home)}
-        self._env = _inherited(os.environ)
+        self._env = inherited(os.environ)
         self._watcher = ExitWatcher() if use_pidfd is None else ExitWatcher(use_pidfd=use_pidfd)
         self._wrappers = Wrappers(self._jobs, self._env, self._watcher, waiting=waiting)
         self._tells: list[Callable[[JobHandle, Observation], None]] = []
@@ -172,12 +125,12 @@ class ProcessPlatform:
 
     def prepare(self, job: BaseJobConfiguration, memo: Memo) -> BaseJobConfiguration:
         """Return the job with its working directory, which a server started elsewhere would not know."""
-        return _own(job).model_copy(update={"working_dir": _working_dir(_own(job))})
+        return own(job).model_copy(update={"working_dir": working_dir(own(job))})
 
     def preview(self, job: BaseJobConfiguration) -> dict[str, JsonValue]:
         """Return the arguments, environment and directory of the process that `submit` would start. Pure."""
         env = {name: value for name, value in {**self._env, **job.env}.items() if value is not None}
-        return {"argv": [*(job.command_list() or [])], "env": {**env}, "cwd": _working_dir(_own(job))}
+        return {"argv": [*(job.command_list() or [])], "env": {**env}, "cwd": working_dir(own(job))}
 
     def submit(self, job: BaseJobConfiguration, key: str) -> JobHandle:
         """Start the job and return its handle with its pid. The same key never starts a second process.
@@ -187,18 +140,18 @@ class ProcessPlatform:
             PlatformUnavailable: Nothing was started; the disk, the process table or the descriptors are full.
             SubmissionUncertain: The wrapper was told, and did not answer in time.
         """
-        argv = _checked(_own(job))
+        argv = checked(own(job))
         handle, directory = self.handle(job, key), self._directory(key)
         deadline = time.monotonic() + CALL_SECONDS
         try:
-            script = partial(self._script, _own(job), argv, directory)
+            script = partial(self._script, own(job), argv, directory)
             return self._start_first(directory, handle, script, deadline) or self._start_again(
                 directory, handle, script, deadline
             )
         except (Busy, WrapperSilent) as error:
             raise SubmissionUncertain(TYPE, f"the wrapper of {key} did not answer in {CALL_SECONDS:g} s") from error
         except WrapperFailed as error:
-            raise _not_started(_own(job), str(error)) from error
+            raise _not_started(own(job), str(error)) from error
         except OSError as error:
             raise _unavailable(error) from error
 
@@ -267,7 +220,7 @@ class ProcessPlatform:
         return started
 
     def _script(self, job: ProcessJobConfiguration, argv: Sequence[str], directory: JobDirectory, line: str) -> bytes:
-        return script_for(directory.path, _working_dir(job), line, self._looked_up(argv, job), job.env)
+        return script_for(directory.path, working_dir(job), line, self._looked_up(argv, job), job.env)
 
     def _directory(self, key: str) -> JobDirectory:
         return JobDirectory(f"{self._jobs}/{key}")
@@ -455,7 +408,7 @@ class ProcessPlatform:
             return LogPage((), cursor, is_last=is_over)
         except OSError as error:
             raise _unavailable(error) from error
-        return _page(data, offset, is_over=is_over)
+        return page_of(data, offset, is_over=is_over)
 
     # -- telling of ends
 
@@ -537,53 +490,9 @@ class ProcessPlatform:
 # -- texts ---------------------------------------------------------------------
 
 
-def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environ.items() if name in INHERITED or name.startswith("LC_")}
-
-
-def _own(job: BaseJobConfiguration) -> ProcessJobConfiguration:
-    assert isinstance(job, ProcessJobConfiguration)
-    return job
-
-
-def _working_dir(job: ProcessJobConfiguration) -> str:
-    given = job.working_dir or "."
-    return given if given.startswith("/") else str(Path(given).expanduser().absolute())
-
-
-def _checked(job: ProcessJobConfiguration) -> list[str]:
-    """Return the words of the command, once nothing in the job is known to be impossible."""
-    try:
-        argv = job.command_list()
-    except InvalidJobVariables as error:
-        raise JobRejected(TYPE, str(error), variable="command") from error
-    if not argv:
-        raise JobRejected(TYPE, f"{NEEDS_COMMAND}; give the deployment, or the pool, one", variable="command")
-    for word in argv:
-        _check_text(word, "command")
-    for name, value in job.env.items():
-        if not name or "=" in name:
-            raise JobRejected(TYPE, f"{name!r} cannot be the name of an environment variable", variable="env")
-        _check_text(f"{name}={value}", f"env.{name}")
-    _check_text(job.working_dir or "", "working_dir")
-    return argv
-
-
-def _check_text(text: str, variable: str) -> None:
-    if "\0" in text:
-        raise JobRejected(TYPE, "it holds a null character, which no process can be given", variable=variable)
-    try:
-        size = len(os.fsencode(text))
-    except UnicodeEncodeError as error:
-        raise JobRejected(TYPE, "it holds a character that cannot be written as bytes", variable=variable) from error
-    if size > LONGEST_TEXT:
-        reason = f"it has {size} bytes, and a process can be given {LONGEST_TEXT} at most; pass a file instead"
-        raise JobRejected(TYPE, reason, variable=variable)
-
-
 def _not_started(job: ProcessJobConfiguration, why: str) -> JobRejected | PlatformUnavailable:
     if "no-working-dir" in why:
-        reason = f"{_working_dir(job)} is no directory that can be entered; create it, or correct it"
+        reason = f"{working_dir(job)} is no directory that can be entered; create it, or correct it"
         return JobRejected(TYPE, reason, variable="working_dir")
     return PlatformUnavailable(TYPE, f"the wrapper could not start the job: {why}")
 
@@ -628,27 +537,3 @@ def _signal_name(number: int) -> str:
     with suppress(ValueError):
         return f"signal {number} ({signal.Signals(number).name})"
     return f"signal {number}"
-
-
-def _page(data: bytes, offset: int, *, is_over: bool) -> LogPage:
-    is_all = len(data) <= PAGE_BYTES
-    data = data[:PAGE_BYTES]
-    end = len(data) if is_all and is_over else data.rfind(b"\n") + 1
-    if not end and not is_all:
-        end = _whole_characters(data)  # One line longer than a page comes in parts.
-    lines = data[:end].split(b"\n", PAGE_LINES)
-    if len(lines) > PAGE_LINES and lines[-1]:
-        end -= len(lines[-1])
-        is_all = False
-    if len(lines) > PAGE_LINES or not lines[-1]:
-        lines.pop()
-    texts = tuple(line.removesuffix(b"\r").decode(errors="replace") for line in lines)
-    return LogPage(texts, str(offset + end), is_last=is_all and is_over)
-
-
-def _whole_characters(data: bytes) -> int:
-    """Return how many bytes there are up to a character that may be cut off at the end."""
-    for back in range(1, 4):
-        if data[-back] & 0xC0 == 0xC0:
-            return len(data) - back
-    return len(data)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from push_pools.domain.deployments import Deployment
-    from push_pools.domain.planning import FireTime
+    from push_pools.domain.instants import FireTime
     from push_pools.domain.schedules import Schedule, ScheduleSpec
     from push_pools.ports import App
 

@@ -28,7 +28,8 @@ from push_pools.services.schedule import new_run
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from push_pools.domain.planning import DueFires, FireTime
+    from push_pools.domain.instants import FireTime
+    from push_pools.domain.planning import DueFires
     from push_pools.domain.schedules import Schedule
     from push_pools.ports import App, Store
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.aws.ministack import Ministack
 
 CONFIG: dict[str, Any] = {
-    "work_pools": [{"name": "ecs", "type": "ecs:push", "variables": ECS_VARIABLES, "concurrency_limit": 5}],
+    "work_pools": [{"name": "ecs", "type": "ecs:push", "variables": ECS_VARIABLES}],
     "deployments": [
         {"name": "report", "command": "true", "work_pool": {"name": "ecs"}},
         {"name": "slow", "command": "sleep 600", "work_pool": {"name": "ecs"}},

@@ -402,8 +402,13 @@ def test_the_types_are_listed_without_loading_them() -> None:
 
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
-    known = ["aws-credentials", "azure-container-instance-credentials", "docker-registry-credentials", "secret"]
-    assert done.stdout.split() == known
+    assert done.stdout.split() == [
+        "aws-credentials",
+        "azure-container-instance-credentials",
+        "docker-registry-credentials",
+        "gcp-credentials",
+        "secret",
+    ]
 
 
 def test_every_type_can_be_loaded_and_has_a_secret() -> None:
@@ -413,6 +418,7 @@ def test_every_type_can_be_loaded_and_has_a_secret() -> None:
         "aws-credentials": ("aws_secret_access_key", "aws_session_token"),
         "azure-container-instance-credentials": ("client_secret", "token"),
         "docker-registry-credentials": ("password",),
+        "gcp-credentials": ("service_account_info", "access_token"),
         "secret": ("value",),
     }
     schema: Any = AwsCredentials.model_config["json_schema_extra"]

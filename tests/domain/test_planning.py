@@ -21,11 +21,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from push_pools.domain.errors import InvalidInput
+from push_pools.domain.instants import FireTime, _spans
 from push_pools.domain.planning import (
     CATCH_UP_CAP,
     NOT_MISSED,
-    FireTime,
-    _spans,
     due_fires,
     fire_times,
     names,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from push_pools.clocks import SystemClock
-from push_pools.platforms.process import ProcessJobConfiguration, ProcessPlatform
+from push_pools.platforms.process import ProcessPlatform
+from push_pools.platforms.process_config import ProcessJobConfiguration
 from push_pools.ports import PlatformContext
 from push_pools.testing.contracts.platforms import PlatformContract
 

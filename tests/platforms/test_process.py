@@ -36,7 +36,8 @@ from push_pools.domain.secrets import SecretRef
 from push_pools.domain.states import FailureClass, JobStatus, Observation
 from push_pools.platforms import process as process_module
 from push_pools.platforms import process_wrappers
-from push_pools.platforms.process import ProcessJobConfiguration, ProcessPlatform, ProcessVariables
+from push_pools.platforms.process import ProcessPlatform
+from push_pools.platforms.process_config import ProcessJobConfiguration, ProcessVariables
 from push_pools.platforms.process_exits import ExitWatcher
 from push_pools.platforms.process_jobs import LOST, NOT_STARTED, JobDirectory, Note, boot_id, start_of
 from push_pools.platforms.process_wrappers import Wrapper, WrapperFailed, Wrappers, script_for

@@ -141,7 +141,7 @@ class LaneChecks:
         for other in self.checks.runs.values():
             if other.phase is not Phase.WAITING or other.work_pool != run.work_pool or self._place(other) >= mine:
                 continue
-            if self._parked_at[other.id] < began and self._fits(other):
+            if self._parked_at[other.id] < began and self._fits(other) and not self._waits_for_count(other):
                 name = other.deployment
                 self.checks._violate("in order", f"a later run than {other.id} of {name} was admitted", run.id)
 
@@ -172,6 +172,11 @@ class LaneChecks:
         return all(
             limit is None or scope in run.slots or len(self.store.slots(scope)[1]) < limit for scope, limit in needed
         )
+
+    def _waits_for_count(self, run: FlowRun) -> bool:
+        """Whether a limit that it needs is new, and who was active before is still counted: others may go first."""
+        scopes = [f"POOL#{run.work_pool}", f"QUEUE#{run.work_pool}/{run.work_queue}", f"DEP#{run.deployment_id}"]
+        return any(self.store.limit_of(scope).is_counting for scope in scopes)
 
     # -- jobs
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from push_pools.domain.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from push_pools.domain.runs import FlowRun
     from push_pools.ports import DeadLetter, Delivery, LocalQueue, Platform, Store
@@ -73,6 +73,22 @@ class PlacedStore:
             fail(engine, "store answer lost", "put_run")
         engine.place("store.put_run")
         return stored
+
+    def put_runs(self, runs: Sequence[FlowRun]) -> Mapping[UUID, FlowRun]:
+        engine = self._engine
+        engine.place("store.put_runs")
+        fails = engine.current is not None and self._faults.hit()
+        if fails and not engine.chance.below(2):
+            fail(engine, "store unavailable", "put_runs")
+        put = runs[: engine.chance.below(len(runs) + 1)] if fails else runs  # Each is written by itself.
+        known = self._store.put_runs(put)
+        for run in put:
+            if run.id not in known:
+                self._checks.written(None, self._store.get_run(run.id))
+        if fails:
+            fail(engine, "store answer lost", "put_runs")
+        engine.place("store.put_runs")
+        return known
 
     def save(self, before: FlowRun, after: FlowRun, *, counting: bool = False) -> FlowRun:
         engine = self._engine
