@@ -15,12 +15,12 @@ from push_pools.services.stop import cancel_run
 from push_pools.testing.ec2_double import Ec2Double
 from push_pools.testing.ecs_double import EcsDouble, Fault
 from tests.terraform.living import Living, another_account, unpacked
-from tests.terraform.plan import Plan
+from tests.terraform.plan import ACCOUNT, Plan
 from tests.terraform.rights import BY_LAMBDA, asked, granted, is_allowed
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from push_pools.ports import App
@@ -46,9 +46,9 @@ class World:
     at: Living
     ecs: EcsDouble
 
-    def put(self, kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-        """Write a record as Terraform does."""
-        event = {"version": 1, "kind": kind, "name": name, "spec": spec, "tf": {"action": "create"}}
+    def put(self, kind: str, name: str, spec: dict[str, Any], *, action: str = "create") -> dict[str, Any]:
+        """Write a record as Terraform does, or delete it."""
+        event = {"version": 1, "kind": kind, "name": name, "spec": spec, "tf": {"action": action}}
         result = self.at.function("admin").invoke(event)
         assert result.error is None, result.message
         return dict(result.answer)
@@ -195,3 +195,56 @@ def everything_happens(world: World, app: App) -> None:
     assert {states.pop("long"), states.pop("one")} == {"Cancelled"}
     assert set(states.values()) == {"Completed"}
     assert at.depth("dead-letters") == 2
+    world.put("deployment", "each/own", {}, action="delete")
+
+
+def broken(**edits: Any) -> Plan:
+    """Return the plan with some values replaced, by address."""
+    plan = Plan.read()
+    for address, values in edits.items():
+        plan.one(address).update(values)
+    return plan
+
+
+def indexes_with(name: str) -> list[dict[str, Any]]:
+    """Return the planned indexes, the one for what is due under another name."""
+    planned: list[dict[str, Any]] = Plan.read().one("aws_dynamodb_table.ledger")["global_secondary_index"]
+    return [{**each, "name": name} if each["name"] == "wake" else each for each in planned]
+
+
+FUNCTION: Final = 'aws_lambda_function.this["{}"]'
+MAPPING: Final = 'aws_lambda_event_source_mapping.this["submit_ecs"]'
+
+
+def the_tick_fails(at: Living) -> str | None:
+    return at.tick().error
+
+
+def nothing_is_submitted(at: Living) -> str | None:
+    """An event waits in the queue that it was sent to, and its function does not start a job."""
+    (url,) = (each for arn, each in at.urls.items() if arn.endswith("-submit-ecs"))
+    at.sqs.send_message(QueueUrl=url, MessageBody='{"version":1,"type":"admit","work_pool":"none"}')
+    result = at.feed("submit_ecs")
+    return "nobody reads it" if result is None else result.error
+
+
+@pytest.mark.parametrize(
+    ("edits", "what_is_seen"),
+    [
+        ({FUNCTION.format("submit_ecs"): {"handler": "push_pools.functions.submit.handler"}}, nothing_is_submitted),
+        ({MAPPING: {"event_source_arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:jobs-poll-ecs"}}, nothing_is_submitted),
+        ({FUNCTION.format("schedule"): {"environment": [{"variables": {}}]}}, the_tick_fails),
+        ({"aws_dynamodb_table.ledger": {"global_secondary_index": indexes_with("waking")}}, the_tick_fails),
+    ],
+    ids=["a handler that is not there", "a queue that nobody reads", "no environment", "an index of another name"],
+)
+def test_a_wrong_wire_does_not_go_unseen(
+    ministack: Ministack, task: Path, edits: dict[str, Any], what_is_seen: Callable[[Living], str | None]
+) -> None:
+    with Living(broken(**edits), ministack, task, account=another_account()) as at:
+        assert what_is_seen(at)
+
+
+def test_the_right_wires_show_nothing(world: World) -> None:
+    assert the_tick_fails(world.at) is None
+    assert nothing_is_submitted(world.at) is None
