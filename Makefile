@@ -12,7 +12,7 @@ demo:            ## run the main job: events become jobs in a local pool and on 
 	@$(VENV)/push-pools demo
 
 env:             ## make the environments of the tests
-	@$(PYTHON) scripts/make_env.py main prefect ministack
+	@$(PYTHON) scripts/make_env.py main prefect ministack checkov
 
 test:            ## install what the tests need and run all of them; prints the time of each stage
 	@$(PYTHON) scripts/run_tests.py
@@ -20,8 +20,9 @@ test:            ## install what the tests need and run all of them; prints the 
 terraform:       ## check the format of terraform/, and validate and test each module and example
 	@$(PYTHON) scripts/terraform.py $(ARGS)
 
-terraform-plan:  ## write tests/terraform/plan.json anew, after a change of the service module
+terraform-plan:  ## write tests/terraform/plan*.json anew, after a change of terraform/
 	@$(PYTHON) scripts/make_plan.py
+	@$(PYTHON) scripts/terraform_pools_plan.py
 
 bench: env       ## print the figures, as ratios and counts
 	@$(VENV)/python scripts/bench.py

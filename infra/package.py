@@ -201,7 +201,8 @@ def pack(folder: Path, out: Path) -> int:
 def _is_needed(name: str) -> bool:
     if name.endswith((".pyi", ".pyc", ".exe", "/RECORD", "/py.typed")):
         return False
-    return not re.search(r"(^|/)tests?/", name) or name.startswith("push_pools/")
+    # What nobody here imports: tests, benchmarks, bills of materials, and the pages of powertools for browsers.
+    return not re.search(r"(^|/)(?:tests?|benchmarks|sboms|swagger_ui)/", name) or name.startswith("push_pools/")
 
 
 def _name(requirement: str) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from push_pools.credentials.azure_endpoint import checked_endpoint
 from push_pools.credentials.endpoints import read_endpoint
 from push_pools.domain.errors import InvalidInput
 
@@ -105,8 +104,6 @@ def _parse(name: str, text: str) -> object:
                 return Path(text).expanduser().absolute()
             case "TEMPLATE_ENVIRON" | "WEBHOOK_SUBJECTS":
                 return tuple(part.strip() for part in text.split(",") if part.strip())
-            case "AZURE_ENDPOINT":
-                return checked_endpoint(text) if text.strip() else None
             case "WORKERS":
                 return _at_least(1, int(text))
             case other if other.endswith("_ENDPOINT"):

@@ -207,7 +207,7 @@ def event_to_exit() -> Iterator[Row]:
                 recorded.put(time.perf_counter())
             return saved
 
-        opened.app.store.save = save_and_tell  # type: ignore[method-assign]
+        opened.app.store.save = save_and_tell  # type: ignore[method-assign] # To notice a write.
         bare, took = [], []
         event = '{"version":1,"type":"scheduled-run","deployment":"true/true","idempotency_key":"%s"}'
         for n in range(320):

@@ -42,7 +42,7 @@ def cli_docs() -> str:
     context = _context(root, "push-pools", None)
     parts = [INTRO, _help(root, context)]
     for name in COMMANDS:
-        command = root.get_command(context, name)  # type: ignore[attr-defined]
+        command = root.get_command(context, name)  # type: ignore[attr-defined] # The root is a group.
         if not command.hidden:
             parts += _pages(command, name, context, level=2)
     return "\n".join(parts)

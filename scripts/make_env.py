@@ -4,6 +4,7 @@
     python scripts/make_env.py demo            .venv: the package alone
     python scripts/make_env.py prefect         .venvs/prefect: a real, pinned Prefect to compare with
     python scripts/make_env.py ministack       .venvs/ministack: a local, pinned stand-in for AWS services
+    python scripts/make_env.py checkov         .venvs/checkov: a pinned scanner of terraform/
 
 Uses `uv` where it is installed, else `python3 -m venv` and pip. Needs nothing but the standard library.
 """
@@ -24,6 +25,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 PINS = {
     "prefect": ROOT / "tests" / "prefect" / "requirements.txt",
     "ministack": ROOT / "tests" / "aws" / "requirements.txt",
+    "checkov": ROOT / "tests" / "terraform" / "requirements.txt",
 }
 
 

@@ -17,6 +17,7 @@ CHECKS: dict[str, list[str | Path]] = {
     "format": [BIN / "ruff", "format", "--check", "."],
     "mypy": [BIN / "mypy"],
     "terraform": [BIN / "python", ROOT / "scripts" / "terraform.py"],
+    "checkov": [BIN / "python", ROOT / "scripts" / "scan.py"],
 }
 PYTEST = ["-m", "pytest", "-q", "-n", "2", "--dist", "worksteal", "tests"]
 TESTS: list[str | Path] = [BIN / "python", *PYTEST, "-m", "not prove"]
@@ -25,7 +26,14 @@ TESTS: list[str | Path] = [BIN / "python", *PYTEST, "-m", "not prove"]
 def main() -> int:
     """Run every stage; return how many failed."""
     started = time.monotonic()
-    make_env: list[str | Path] = [sys.executable, ROOT / "scripts" / "make_env.py", "main", "prefect", "ministack"]
+    make_env: list[str | Path] = [
+        sys.executable,
+        ROOT / "scripts" / "make_env.py",
+        "main",
+        "prefect",
+        "ministack",
+        "checkov",
+    ]
     if stage("environments", make_env, show=True):
         return 1
     with ThreadPoolExecutor(1) as beside:

@@ -181,8 +181,10 @@ class Smoke:
         time.sleep(self.options.pause)
 
         def update(token: str) -> str:
+            job = self._job(name, token)
+            job["template"]["template"]["containers"][0]["env"] = [{"name": "WHOSE", "value": token}]
             try:
-                self.call("jobs", "update_job", {"job": self._job(name, token)})
+                self.call("jobs", "update_job", {"job": job})
             except Exception as error:  # It is the answer.
                 return f"{type(error).__name__}: {error}"
             return "taken"
@@ -191,8 +193,11 @@ class Smoke:
             said = list(pool.map(update, ("x", "y")))
         time.sleep(self.options.pause)
         parent = {"parent": f"{self.place}/jobs/{name}"}
-        made = sorted(each.name.rpartition("-")[2] for each in self.call("executions", "list_executions", parent))
-        self.report.answer("two concurrent UpdateJob with different tokens", f"{said}; executions {made}")
+        listed = list(self.call("executions", "list_executions", parent))
+        made = {each.name.rpartition("-")[2]: _whose(each) for each in listed}
+        is_own = all(token == whose for token, whose in made.items())
+        told = f"{said}; executions {sorted(made)}; each with the environment of its own update: {is_own}"
+        self.report.answer("two concurrent UpdateJob with different tokens", told)
 
     def longest_timeout(self) -> None:
         """Which time-outs of a task the region takes."""
@@ -272,6 +277,10 @@ class Smoke:
         except Exception as error:  # Whatever it is, somebody has to know what is left.
             if type(error).__name__ != "NotFound":
                 self.report.check(f"the job {name} is deleted", False, f"{error}; delete it by hand")
+
+
+def _whose(execution: Any) -> str:
+    return next((each.value for each in execution.template.containers[0].env if each.name == "WHOSE"), "")
 
 
 def _told(run: FlowRun) -> str:

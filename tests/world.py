@@ -6,6 +6,7 @@ visibility when it crashes. Every port call is a place where a crash can be aske
 
 from __future__ import annotations
 
+import random
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -106,6 +107,7 @@ class World:
             block_types=_no_blocks,
         )
         self._serial = 0
+        self._ids = random.Random(0)
         self._ticked = self.clock.seconds()
         self._in_handler = False
         self._catalogue()
@@ -115,10 +117,15 @@ class World:
         stamps = {"created_at": now, "updated_at": now}
         template = default_base_job_template(FakeJobConfiguration, FakeVariables)
         self.pool = self.store.put(
+            # Rendered templates are kept by the pool's id, for all worlds of this process.
             WorkPool(id=uuid4(), name="local", type="fake", base_job_template=template, **stamps)
         )
-        self.store.put(WorkQueue(id=uuid4(), work_pool="local", name="default", **stamps))
+        self.store.put(WorkQueue(id=self.new_id(), work_pool="local", name="default", **stamps))
         self.deployment = self.deploy()
+
+    def new_id(self) -> UUID:
+        """Return an id, the same ones in each world: a story that is told again is the same, the order of ids too."""
+        return UUID(int=self._ids.getrandbits(128), version=4)
 
     def deploy(self, name: str = "hourly", **fields: Any) -> Deployment:
         """Put a deployment of the flow `report` and return it."""
@@ -126,7 +133,7 @@ class World:
         values = {"command": "true", "retries": RetryPolicy(attempts=3, backoff_seconds=10), **fields}
         return self.store.put(
             Deployment(
-                id=uuid4(),
+                id=self.new_id(),
                 name=name,
                 flow_name="report",
                 work_pool="local",
@@ -152,7 +159,8 @@ class World:
 
     def trigger(self, deployment: str = "report/hourly", **options: Any) -> FlowRun:
         """Put a run of a deployment."""
-        return run_deployment(self.app, deployment, **options).run
+        self._serial += 1
+        return run_deployment(self.app, deployment, **{"idempotency_key": f"trigger {self._serial}", **options}).run
 
     def fire(self, policy: str, *, after: float = 0.0, deployment: Deployment | None = None) -> FlowRun:
         """Have a schedule with an overlap policy name a moment, and put its run as the tick does, with its hint."""

@@ -8,7 +8,7 @@ import typer
 
 from push_pools.cli.base import confirm, noun, opened
 from push_pools.cli.inputs import read_object
-from push_pools.cli.output import Format, Output, note, print_data, print_list, print_record, say
+from push_pools.cli.output import Format, Output, note, print_data, print_list, print_record, print_records, say
 
 if TYPE_CHECKING:
     from push_pools.credentials import BlockType
@@ -101,7 +101,7 @@ def ls(
         blocks = [block for block in list_blocks(home) if slug in (None, block.type_slug)]
     data = [redact(block.model_dump(mode="json")) for block in blocks]
     rows = [(block.type_slug, block.name, str(block.id), block.updated_at) for block in blocks]
-    print_list(data, output, ("type", "name", "id", "updated"), rows)
+    print_records(data, output, ("type", "name", "id", "updated"), rows, blocks)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import typer
 from push_pools.cli.base import confirm, noun, opened
 from push_pools.cli.flow_run import show_new_run
 from push_pools.cli.inputs import duration, instant, json_object, pairs
-from push_pools.cli.output import Format, Output, print_data, print_list, print_record, print_table, say, status_text
+from push_pools.cli.output import Format, Output, print_data, print_record, print_records, print_table, say, status_text
 from push_pools.cli.schedule import app as schedule_app
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ def ls(
         name = find_pool(home, pool).name if pool is not None else None
         found = [each for each in list_deployments(home) if name in (None, each.work_pool)]
     rows = [(each.key, each.work_pool, each.work_queue, status_text(each), str(each.id)) for each in found]
-    print_list([_shown(each) for each in found], output, ("deployment", "pool", "queue", "status", "id"), rows)
+    columns = ("deployment", "pool", "queue", "status", "id")
+    print_records([_shown(each) for each in found], output, columns, rows, found)
 
 
 def _shown(deployment: Deployment) -> dict[str, Any]:
@@ -198,7 +199,11 @@ def set_job_variable(
         list[str], typer.Argument(metavar="NAME=VALUE...", help="Job variables; a value that is JSON is that value.")
     ],
 ) -> None:
-    """Set job variables of a deployment, beside those it has; a deploy from its file sets them back."""
+    """Set job variables of a deployment, beside those it has.
+
+    A deploy from its file sets them back, but for those in open_job_variables: those are left to you, CI for example.
+    Where the deployment is managed elsewhere, by a Terraform module, only they can be set.
+    """
     from push_pools.services.catalogue import set_job_variables
 
     values = pairs(variables, "NAME=VALUE")

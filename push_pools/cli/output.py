@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from push_pools.domain.lanes import Limited
+    from push_pools.domain.pools import CatalogueRecord
     from push_pools.domain.status import PoolStatus
 
 
@@ -115,6 +116,21 @@ def print_list(data: Sequence[Any], format_: Format, columns: Sequence[str], row
         print_data(list(data), format_)
     else:
         print_table(columns, rows)
+
+
+def print_records(
+    data: Sequence[Any],
+    format_: Format,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    records: Sequence[CatalogueRecord],
+) -> None:
+    """Print a list of records as `print_list` does; where somebody manages one of them, a last column says who."""
+    owners = [record.managed_by for record in records]
+    if any(owners):
+        columns = (*columns, "managed by")
+        rows = [(*row, owner) for row, owner in zip(rows, owners, strict=True)]
+    print_list(data, format_, columns, rows)
 
 
 def print_record(data: Mapping[str, Any], format_: Format) -> None:

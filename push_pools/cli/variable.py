@@ -8,7 +8,7 @@ import typer
 
 from push_pools.cli.base import noun, opened
 from push_pools.cli.inputs import json_or_text
-from push_pools.cli.output import Format, Output, plain, print_data, print_list, say
+from push_pools.cli.output import Format, Output, plain, print_data, print_records, say
 
 app = noun("Variables: named JSON values that templates may use. Not for secrets.")
 
@@ -54,7 +54,7 @@ def ls(output: Output = Format.TABLE) -> None:
         variables = list_variables(home)
     rows = [(each.name, plain(each.value)[:80], ", ".join(each.tags), each.updated_at) for each in variables]
     data = [each.model_dump(mode="json") for each in variables]
-    print_list(data, output, ("name", "value", "tags", "updated"), rows)
+    print_records(data, output, ("name", "value", "tags", "updated"), rows, variables)
 
 
 @app.command()

@@ -9,7 +9,17 @@ import typer
 from push_pools.cli.base import confirm, noun, opened
 from push_pools.cli.coming import Hours, show_coming
 from push_pools.cli.inputs import pairs, read_object
-from push_pools.cli.output import Format, Output, limit_text, print_data, print_list, print_record, say, status_cell
+from push_pools.cli.output import (
+    Format,
+    Output,
+    limit_text,
+    print_data,
+    print_list,
+    print_record,
+    print_records,
+    say,
+    status_cell,
+)
 
 if TYPE_CHECKING:
     from push_pools.domain.pools import WorkPool
@@ -85,7 +95,7 @@ def ls(output: Output = Format.TABLE) -> None:
     ]
     columns = ("name", "type", "status", "limit", "queues", "id", "description", "reason")
     data = [{**_listed(pool), **each.as_listed()} for pool, each in zip(pools, states, strict=True)]
-    print_list(data, output, columns, rows)
+    print_records(data, output, columns, rows, pools)
 
 
 def _listed(pool: WorkPool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import typer
 
 from push_pools.cli.base import confirm, noun, opened
 from push_pools.cli.coming import Hours, show_coming
-from push_pools.cli.output import Format, Output, limit_text, print_list, print_record, say, status_text
+from push_pools.cli.output import Format, Output, limit_text, print_record, print_records, say, status_text
 
 if TYPE_CHECKING:
     from push_pools.domain.pools import WorkQueue
@@ -75,7 +75,7 @@ def ls(
         for queue in queues
     ]
     columns = ("pool", "name", "priority", "limit", "status", "id", "description")
-    print_list([_listed(queue) for queue in queues], output, columns, rows)
+    print_records([_listed(queue) for queue in queues], output, columns, rows, queues)
 
 
 def _listed(queue: WorkQueue) -> dict[str, Any]:

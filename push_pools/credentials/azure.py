@@ -70,7 +70,7 @@ class AzureContainerInstanceCredentials(BaseModel):
     aws_region: str | None = Field(default=None, title="AWS Region")
     """The region whose STS gives the assertion; by default the service's own."""
     token: SecretStr | None = None
-    """A token that is sent as it is, and only to an endpoint on this machine: for tests with a double of Azure."""
+    """A token that is sent as it is, and only over plain http:// within this machine: for doubles of Azure."""
 
     @field_validator("*", mode="before")
     @classmethod

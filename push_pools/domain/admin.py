@@ -46,6 +46,8 @@ class AdminRequest(UserInput):
     """What the record is to be: as in the config file; a block's data; a variable's `value` and `tags`."""
     managed_by: str | None = Field(default=None, min_length=1, max_length=300)
     """Who owns the record from now on, such as `terraform:<module address>`; others may then not change it."""
+    token: str | None = Field(default=None, min_length=1, max_length=200)
+    """Comes back in the answer. By it Terraform sees whether what it keeps as its last write was really taken."""
     tf: Terraform | None = None
 
     @model_validator(mode="after")
@@ -66,20 +68,22 @@ class AdminRequest(UserInput):
         return before if before is not None and (before.kind, before.name) != (self.kind, self.name) else None
 
     @property
+    def former_owner(self) -> str | None:
+        """Return who owned the record by an update of Terraform's that only now names another owner."""
+        before = self._before
+        if before is None or self.replaced is not None or before.managed_by == self.managed_by:
+            return None
+        return before.managed_by
+
+    @property
     def _before(self) -> AdminRequest | None:
         if self.tf is None or self.tf.action != "update" or not self.tf.prev_input:
             return None
         fields = {name: value for name, value in self.tf.prev_input.items() if name != "tf"}
-        return read_request({**fields, "action": "put"})
-
-    @property
-    def dropped_queues(self) -> tuple[str, ...]:
-        """Return the queues that an update of Terraform's no longer names in the pool."""
-        before = self._before
-        if before is None or self.kind is not Kind.WORK_POOL or before.name != self.name:
-            return ()
-        left = _queue_names(self.spec)
-        return tuple(name for name in _queue_names(before.spec) if name not in left)
+        try:
+            return read_request({**fields, "action": "put"})
+        except InvalidInput:
+            return None  # It was refused, and Terraform keeps it all the same: it has made nothing.
 
 
 def read_request(value: Mapping[str, Any]) -> AdminRequest:
@@ -93,12 +97,6 @@ def read_request(value: Mapping[str, Any]) -> AdminRequest:
     except ValidationError as error:
         problems = problems_of(AdminRequest, error, show_values=False)
         raise InvalidInput("; ".join(map(str, problems))) from None
-
-
-def _queue_names(spec: Mapping[str, Any]) -> list[str]:
-    queues = spec.get("work_queues")
-    listed = queues if isinstance(queues, list) else []
-    return [str(each["name"]) for each in listed if isinstance(each, dict) and "name" in each]
 
 
 NAMES: Final = {

@@ -50,6 +50,12 @@ def _check_template(value: object) -> object:
     raise ValueError("it is the name of a JSON or YAML file, or the template itself; write one of these")
 
 
+def _check_names(value: object) -> object:
+    if isinstance(value, list | tuple) and all(isinstance(name, str) and name for name in value):
+        return tuple(dict.fromkeys(value))
+    raise ValueError('it is a list of names, such as ["image"]')
+
+
 def _check_tags(value: object) -> object:
     if isinstance(value, list | tuple) and all(isinstance(tag, str) and 0 < len(tag) <= 128 for tag in value):
         return tuple(dict.fromkeys(value))
@@ -63,6 +69,7 @@ Limit = Annotated[int, Field(strict=True, ge=0, le=MOST_LIMIT)]
 Priority = Annotated[int, Field(strict=True, ge=1, le=MOST_PRIORITY)]
 Flag = Annotated[bool, Field(strict=True)]
 Tags = Annotated[tuple[str, ...], BeforeValidator(_check_tags)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_check_names)]
 BaseJobTemplate = Annotated[str | dict[str, Any] | None, BeforeValidator(_check_template)]
 
 
@@ -127,6 +134,8 @@ class DeploymentPoolSpec(Spec):
     work_queue_name: Name = DEFAULT_QUEUE
     job_variables: JsonObject = Field(default_factory=dict)
     """Job variables over the pool's defaults."""
+    open_job_variables: Names = ()
+    """Job variables that are left to others, such as CI; what they set stays, and `job_variables` only begins it."""
 
 
 class RetriesSpec(Spec):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from pydantic import Field, JsonValue, NonNegativeInt
@@ -11,6 +11,9 @@ from pydantic import Field, JsonValue, NonNegativeInt
 from push_pools.domain.pools import DEFAULT_QUEUE, CatalogueRecord
 from push_pools.domain.runs import RetryPolicy
 from push_pools.domain.schedules import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Deployment(CatalogueRecord):
@@ -27,6 +30,8 @@ class Deployment(CatalogueRecord):
     work_pool: str
     work_queue: str = DEFAULT_QUEUE
     job_variables: dict[str, Any] = Field(default_factory=dict)
+    open_job_variables: tuple[str, ...] = ()
+    """Job variables that are left to others, such as CI: whoever owns the record keeps the values that were set."""
     schedules: tuple[Schedule, ...] = ()
     retries: RetryPolicy = Field(default_factory=RetryPolicy)
     concurrency_limit: NonNegativeInt | None = None
@@ -48,6 +53,10 @@ class Deployment(CatalogueRecord):
     def key(self) -> str:
         """`flow/name`, as in Prefect."""
         return f"{self.flow_name}/{self.name}"
+
+    def owned_job_variables(self, names: Iterable[str]) -> list[str]:
+        """Return those of some job variables that are not left to others."""
+        return sorted(set(names) - set(self.open_job_variables))
 
     def layer(self) -> dict[str, Any]:
         """Return the deployment's job variables, its command among them."""

@@ -137,6 +137,13 @@ PROCESS_ROWS: Final = (
 
 GENERIC_ROWS: Final = (
     Row(
+        "ledger",
+        FailureClass.PLATFORM,
+        "the service's ledger could not be used: {reason}",
+        "it is tried again; `push-pools doctor` tells what is wrong with the service",
+        codes={"LedgerUnavailable"},
+    ),
+    Row(
         "no-credentials",
         FailureClass.PERMISSION,
         "there are no credentials for the platform: {reason}",

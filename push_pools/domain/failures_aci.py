@@ -78,7 +78,7 @@ REFUSED_ROWS: Final = (
         _CLASS.QUOTA,
         "Azure limits how often container groups are made: {reason}",
         "it is tried again; lower PUSH_POOLS_ACI_CREATES_PER_HOUR if others make groups there too",
-        codes={"TooManyRequests"},
+        codes={"TooManyRequests", "Http429"},
     ),
     Row(
         "transitioning",
@@ -140,18 +140,18 @@ REFUSED_ROWS: Final = (
         codes={"LinkedAuthorizationFailed"},
     ),
     Row(
-        "permission",
-        _CLASS.PERMISSION,
-        "Azure does not allow it: {reason}",
-        "give the identity of the credentials block the role of docs/azure.md on the resource group",
-        codes={"AuthorizationFailed", "Forbidden"},
-    ),
-    Row(
         "policy",
         _CLASS.CONFIGURATION,
         "a policy of the subscription forbids it: {reason}",
         "change what the reason names, or ask whoever wrote the policy",
         codes={"RequestDisallowedByPolicy"},
+    ),
+    Row(
+        "permission",
+        _CLASS.PERMISSION,
+        "Azure does not allow it: {reason}",
+        "give the identity of the credentials block the role of docs/azure.md on the resource group",
+        codes={"AuthorizationFailed", "Forbidden", "Http403"},
     ),
     Row(
         "client-secret",
@@ -193,7 +193,7 @@ REFUSED_ROWS: Final = (
         _CLASS.PERMISSION,
         "Azure does not take the credentials: {reason}",
         "correct the credentials block",
-        codes={"BadCredentials"},
+        codes={"BadCredentials", "Http401"},
     ),
     Row(
         "identity",
@@ -263,7 +263,7 @@ REFUSED_ROWS: Final = (
         _CLASS.CONFIGURATION,
         "Azure refused the job: {reason}",
         "correct the job variable or the pool's template that the reason is about",
-        codes={"Invalid*", "Missing*", "Subnet*", "NetworkProfile*", "BadRequest", "Http400", "NotPrepared"},
+        codes={"Invalid*", "Missing*", "Subnet*", "NetworkProfile*", "BadRequest", "Http400", "Http404", "NotPrepared"},
     ),
     Row(
         "server",

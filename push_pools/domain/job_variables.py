@@ -274,6 +274,16 @@ def validate_job_variables(
         raise InvalidJobVariables(problems)
 
 
+def unknown_job_variables(base_job_template: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Return a sentence for each name that a template has no variable for; of a dotted name the first part counts.
+
+    Raises:
+        InvalidTemplate: It has no variables section.
+    """
+    first_parts = {_key_path(name)[0] if _is_dotted(name) else name: None for name in names}
+    return _unknown(first_parts, template_sections(base_job_template)[1])
+
+
 def _unknown(values: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
     declared = set(schema.get("properties", {}))
     known = f"known: {', '.join(sorted(declared))}"

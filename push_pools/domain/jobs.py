@@ -173,6 +173,11 @@ class BaseJobConfiguration(BaseModel):
     secret_env: Annotated[dict[str, dict[Literal["$secret"], str]], SkipJsonSchema()] = Field(default_factory=dict)
     """The entries of `env` that are references to secrets, where the platform allows them."""
 
+    @property
+    def risks(self) -> list[str]:
+        """Sentences about what lets an attempt run its code more than once, which `doctor` shows. A platform's own."""
+        return []
+
     @field_validator("command")
     @classmethod
     def _empty_is_none(cls, command: str | list[str] | None) -> str | list[str] | None:

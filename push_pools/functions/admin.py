@@ -21,7 +21,7 @@ class Refused(Exception):
 
 @function
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Write one record and answer `{id, version}`, or `{error, fix}` when it is refused.
+    """Write one record and answer `{id, version}`, with the request's token, or `{error, fix}` when it is refused.
 
     Raises:
         Refused: Terraform asked for what is refused.
@@ -43,4 +43,5 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         "admin_wrote",
         extra={"kind": str(request.kind), "record": request.name, "deleted": request.is_delete},
     )
-    return {"id": written.id, "version": written.version}
+    token = {"token": request.token} if request.token is not None else {}
+    return {"id": written.id, "version": written.version, **token}

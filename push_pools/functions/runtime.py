@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import math
 import os
 import threading
@@ -78,6 +79,9 @@ class Host:
         self._settings: Settings | None = None
         if "AWS_LAMBDA_RUNTIME_API" in os.environ:
             self._open()
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
 
     def app(self, context: LambdaContext) -> App:
         """Return the installation, its claims as long as this function may run, and some more."""

@@ -1,5 +1,9 @@
 """Triggers from outside, by HTTP: a scheduled-run event with proof of who sends it becomes its run.
 
+Google's Cloud Scheduler sends the same body each time, and tells by headers which job fires and for when
+(cloud.google.com/scheduler/docs/reference/rest/v1/projects.locations.jobs#HttpTarget); they name the run, so a firing
+that is sent twice is one run.
+
 Who sends is shown by a shared secret or by an OIDC token. With the secret a request may be signed instead of carrying
 it: `x-push-pools-signature: v1=<hex HMAC-SHA256 of "<timestamp>.<id>.<body>">`. `x-push-pools-timestamp` (seconds since
 1970) bounds how old a request may be, and `x-push-pools-id` names it: sent again, it still is the same run.
@@ -13,6 +17,7 @@ import hashlib
 import hmac
 import json
 import re
+from datetime import datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -82,7 +87,8 @@ def _answer(event: Mapping[str, Any], app: App) -> dict[str, Any]:
         _check_sender(headers, request_id, timestamp, body, app)
         if request_id is not None and not _ID.fullmatch(request_id):
             raise Problem(HTTPStatus.BAD_REQUEST, "x-push-pools-id has 1 to 128 visible ASCII characters")
-        return _put(body, request_id, app)
+        firing = _firing(headers) if request_id is None else None
+        return _put(body, request_id, firing, app)
     except StoreUnavailable as error:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the ledger cannot be used now; send it again") from error
 
@@ -178,12 +184,40 @@ def _unauthorised(detail: str) -> Problem:
 # -- what it asks for
 
 
-def _put(body: bytes, request_id: str | None, app: App) -> dict[str, Any]:
+def _firing(headers: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the job of Cloud Scheduler that sends a request, and the time that it fires for."""
+    job, time = headers.get("x-cloudscheduler-jobname"), headers.get("x-cloudscheduler-scheduletime")
+    if not time:
+        return None
+    try:
+        if not time.endswith("Z"):
+            raise ValueError
+        datetime.fromisoformat(time)
+    except ValueError:
+        raise Problem(
+            HTTPStatus.BAD_REQUEST, "x-cloudscheduler-scheduletime is RFC 3339 in UTC, ending with Z"
+        ) from None
+    if not _ID.fullmatch(job or "-"):
+        raise Problem(HTTPStatus.BAD_REQUEST, "x-cloudscheduler-jobname has at most 128 visible ASCII characters")
+    return job or "-", time
+
+
+def _fired(event: ScheduledRun, job: str, time: str) -> ScheduledRun:
+    """Return an event as it is meant by one firing. Two jobs that fire at the same time ask for two runs."""
+    fields = event.model_dump(exclude_unset=True)
+    fields.setdefault("scheduled_time", time)
+    fields.setdefault("idempotency_key", f"cloud-scheduler:{job}/{time}")
+    return ScheduledRun.model_validate(fields)
+
+
+def _put(body: bytes, request_id: str | None, firing: tuple[str, str] | None, app: App) -> dict[str, Any]:
     envelope_id = f"webhook:{request_id}" if request_id is not None else ""
     try:
         event = parse_event(body, envelope_id=envelope_id or None).event
         if not isinstance(event, ScheduledRun):
             raise InvalidInput(f"an event of type {event.type} does not come from outside; send a scheduled-run")
+        if firing is not None:
+            event = _fired(event, *firing)
         put = put_run(run_of_event(event, app, envelope_id=envelope_id or _minted()), event, app)
     except NotFound as error:
         raise Problem(HTTPStatus.NOT_FOUND, str(error)) from error

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
 from push_pools.credentials.azure import AzureContainerInstanceCredentials
-from push_pools.credentials.azure_endpoint import PUBLIC, checked_endpoint, is_loopback
+from push_pools.credentials.endpoints import Endpoint, read_endpoint
 from push_pools.domain.errors import (
     JobRejected,
     PlatformError,
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from push_pools.ports import PlatformContext
 
+PUBLIC: Final = "https://management.azure.com"
+"""Where Azure Resource Manager is asked, unless a setting names a sovereign cloud or a double."""
 CONNECT_SECONDS: Final = 3.0
 READ_SECONDS: Final = 5.0
 SUBMIT_READ_SECONDS: Final = 15.0
@@ -84,7 +86,7 @@ class Clients:
         """
         credentials = self.credentials(block_id)
         endpoint = self._checked()
-        if not is_loopback(endpoint):
+        if not endpoint.is_plain:
             credentials.check(TYPE, _scope(endpoint))
         key, now = (credentials.fingerprint(), subscription), time.monotonic()
         with self._lock:
@@ -97,20 +99,20 @@ class Clients:
             self._open.move_to_end(key)
             return self._open[key][1]
 
-    def _checked(self) -> str:
+    def _checked(self) -> Endpoint:
         try:
-            return checked_endpoint(self._endpoint)
+            return read_endpoint(self._endpoint)
         except ValueError as error:
             reason = f"PUSH_POOLS_AZURE_ENDPOINT={self._endpoint!r}: {error}"
             raise JobRejected(TYPE, reason, codes=["BadEndpoint"]) from error
 
 
-def _scope(endpoint: str) -> str:
-    return f"{endpoint}/.default"
+def _scope(endpoint: Endpoint) -> str:
+    return f"{endpoint.url}/.default"
 
 
 def _made(
-    credentials: AzureContainerInstanceCredentials, subscription: str, endpoint: str
+    credentials: AzureContainerInstanceCredentials, subscription: str, endpoint: Endpoint
 ) -> ContainerInstanceManagementClient:
     from azure.core.pipeline import policies
     from azure.mgmt.containerinstance import ContainerInstanceManagementClient
@@ -118,7 +120,7 @@ def _made(
 
     credential: Any
     authentication: Any
-    if is_loopback(endpoint):
+    if endpoint.is_plain:
         # Tokens of Azure never go to a double: it gets the static one of the block, or none.
         token = credentials.token.get_secret_value() if credentials.token else None
         credential = _Never()
@@ -138,7 +140,7 @@ def _made(
     return ContainerInstanceManagementClient(
         credential,
         subscription,
-        base_url=endpoint,
+        base_url=endpoint.url,
         policies=chain,
         connection_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
@@ -146,7 +148,7 @@ def _made(
 
 
 class _Never:
-    """Stands where the client wants a credential, and is never asked: the policy of a loopback endpoint sends none."""
+    """Stands where the client wants a credential, and is never asked: the policy of a double sends none."""
 
     def get_token(self, *scopes: str, **options: Any) -> Any:
-        raise AssertionError("no token of Azure is sent to a loopback endpoint")
+        raise AssertionError("no token of Azure is sent in clear text")

@@ -238,16 +238,15 @@ def _answered(
     code, text = _code_and_text(error)
     text = text or f"HTTP {status} without a reason"
     rule = next((rule for rule in RULES if rule.matches(code, text, status)), None)
-    codes = [each for each in (rule.as_code if rule else None, code or f"Http{status}") if each]
-    codes = list(dict.fromkeys(codes))
+    # Of a code that is not known the status still tells what kind of trouble it is.
+    named = (rule.as_code, code) if rule else (code, f"Http{status}")
+    codes = list(dict.fromkeys(each for each in named if each))
     match rule.next if rule else _by_status(status):
         case Next.LATER:
             return PlatformUnavailable(TYPE, text, codes=codes, retry_after_seconds=_wish(error))
         case Next.NOTHING:
             return nothing(TYPE, text, codes=codes)
         case Next.REJECTED:
-            if status == 403 and not rule:
-                codes = ["AuthorizationFailed", *codes] if "AuthorizationFailed" not in codes else codes
             variable = rule.variable if rule else None
             return JobRejected(TYPE, text, codes=codes, variable=variable or _variable_in(text, status))
         case _:

@@ -227,6 +227,11 @@ class CloudRunJobConfiguration(BaseJobConfiguration):
         return {**self.env_from_secrets, **{name: each for name, each in named.items() if each}}
 
     @property
+    def risks(self) -> list[str]:
+        """Sentences about what lets an attempt run its code more than once: Cloud Run's own retries."""
+        return cloud_run_request.risks(self)
+
+    @property
     def notes(self) -> list[str]:
         """Sentences about what was asked for and is not done, or not promised."""
         return cloud_run_request.notes(self)

@@ -60,13 +60,7 @@ def check(job: CloudRunJobConfiguration) -> None:
 
 def notes(job: CloudRunJobConfiguration) -> list[str]:
     """Return sentences about what was asked for and is not done, or not promised."""
-    found = []
-    task = _task(job.job_body)
-    if _number(task.get("maxRetries")) > 0:
-        found.append(
-            f"max_retries is {task['maxRetries']}: Cloud Run may run your code more than once in an attempt, which is "
-            "outside the guarantee; use the deployment's retries"
-        )
+    found = risks(job)
     if job.timeout is not None and job.timeout > MAX_SECONDS:
         found.append(f"timeout is {job.timeout:g} s, and Cloud Run ends a task after {MAX_SECONDS} s, 7 days")
     elif job.timeout is not None and (job.timeout > USUAL_SECONDS or job.timeout == 0):
@@ -74,6 +68,17 @@ def notes(job: CloudRunJobConfiguration) -> list[str]:
     if job.keep_job:
         found.append("keep_job: jobs are not deleted, and a region has room for 1,000; delete them yourself")
     return found
+
+
+def risks(job: CloudRunJobConfiguration) -> list[str]:
+    """Return a sentence if Cloud Run may run the code of one attempt more than once."""
+    retries = _task(job.job_body).get("maxRetries")
+    if _number(retries) <= 0:
+        return []
+    return [
+        f"max_retries is {retries}: Cloud Run may run your code more than once in an attempt, which is outside the "
+        "guarantee; use the deployment's retries"
+    ]
 
 
 # -- completing -----------------------------------------------------------------

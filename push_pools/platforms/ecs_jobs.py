@@ -205,7 +205,7 @@ def _observed(
 def _list(ecs: ECSClient, **where: Any) -> Iterator[str]:
     token: dict[str, str] = {}
     for _ in range(MAX_PAGES):
-        page = ecs.list_tasks(**where, **token)  # type: ignore[arg-type]
+        page = ecs.list_tasks(**where, **token)  # type: ignore[arg-type] # Filters of any type.
         yield from page["taskArns"]
         if not page.get("nextToken"):
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -14,7 +13,7 @@ from push_pools.domain.admin import NAMES, AdminRequest, Kind
 from push_pools.domain.config import DeploymentSpec, WorkPoolSpec, WorkQueueSpec
 from push_pools.domain.deployments import Deployment
 from push_pools.domain.errors import AlreadyExists, InvalidInput, NotFound
-from push_pools.domain.pools import DEFAULT_QUEUE, BlockDocument, CatalogueRecord, Variable, WorkPool, WorkQueue
+from push_pools.domain.pools import BlockDocument, CatalogueRecord, Variable, WorkPool, WorkQueue
 from push_pools.domain.problems import problems_of
 from push_pools.services.blocks import create_block, delete_block, replace_block
 from push_pools.services.catalogue import (
@@ -57,10 +56,9 @@ def administer(request: AdminRequest, app: App) -> Written:
     """
     if request.is_delete:
         return _delete(request, app)
+    if request.former_owner is not None:
+        _hand_over(request, request.former_owner, app)
     written = _put(request, app)
-    for queue in request.dropped_queues:
-        if queue != DEFAULT_QUEUE:
-            _gone(partial(delete_work_queue, app, request.name, queue, managed_by=request.managed_by))
     if (old := request.replaced) is not None:
         _delete(old, app)
     return written
@@ -77,8 +75,19 @@ def _put(request: AdminRequest, app: App) -> Written:
     return Written(str(found) if isinstance(found, UUID) else None, record.version)
 
 
-def _owned(record: CatalogueRecord, managed_by: str, app: App) -> CatalogueRecord:
-    """Write down who owns a record that nobody did."""
+def _hand_over(request: AdminRequest, owner: str, app: App) -> None:
+    """Give a record, and the queues of a pool, to the owner that its owner names: a module that was renamed."""
+    name = "/".join(_two_names(request)) if request.kind is Kind.DEPLOYMENT else request.name
+    records: list[CatalogueRecord | None] = [app.store.get(_RECORDS[request.kind], name)]
+    if request.kind is Kind.WORK_POOL:
+        records += [queue for queue in app.store.list(WorkQueue) if queue.work_pool == name]
+    for record in records:
+        if record is not None and record.managed_by == owner:
+            _owned(record, request.managed_by, app, former=owner)
+
+
+def _owned(record: CatalogueRecord, managed_by: str | None, app: App, *, former: str | None = None) -> CatalogueRecord:
+    """Write down who owns a record that nobody did, or somebody else before."""
     kind = type(record)
 
     def read() -> CatalogueRecord:
@@ -90,14 +99,15 @@ def _owned(record: CatalogueRecord, managed_by: str, app: App) -> CatalogueRecor
     def change(before: CatalogueRecord) -> CatalogueRecord:
         return before.model_copy(update={"managed_by": managed_by})
 
-    return change_record(app, "record", read, change, managed_by=managed_by)
+    return change_record(app, "record", read, change, managed_by=former or managed_by)
 
 
 def _put_pool(request: AdminRequest, app: App) -> WorkPool:
     spec = _spec(WorkPoolSpec, request, {"name": request.name})
     if isinstance(spec.base_job_template, str):
         raise InvalidInput("spec: base_job_template: here it is the template itself, not the name of a file")
-    return put_work_pool(app, spec, managed_by=request.managed_by)
+    # What an owner declares is all there is of its queues; nobody's queues stay.
+    return put_work_pool(app, spec, managed_by=request.managed_by, prune=request.managed_by is not None)
 
 
 def _put_queue(request: AdminRequest, app: App) -> WorkQueue:
@@ -130,7 +140,18 @@ def _put_block(request: AdminRequest, app: App) -> BlockDocument:
 def _put_deployment(request: AdminRequest, app: App) -> Deployment:
     flow, name = _two_names(request)
     spec = _spec(DeploymentSpec, request, {"name": name, "flow_name": flow})
+    old = request.replaced
+    if old is not None and old.kind is Kind.DEPLOYMENT and app.store.get(Deployment, spec.key) is None:
+        spec = _with_values_of(app.store.get(Deployment, "/".join(_two_names(old))), spec)
     return put_deployment(app, spec, managed_by=request.managed_by)
+
+
+def _with_values_of(old: Deployment | None, spec: DeploymentSpec) -> DeploymentSpec:
+    """Return the spec of a deployment under its new name, with the values that others have set under the old one."""
+    place = spec.work_pool
+    kept = {name: old.job_variables[name] for name in place.open_job_variables if old and name in old.job_variables}
+    values = {**place.job_variables, **kept}
+    return spec.model_copy(update={"work_pool": place.model_copy(update={"job_variables": values})})
 
 
 def _put_variable(request: AdminRequest, app: App) -> Variable:
@@ -145,6 +166,13 @@ def _put_variable(request: AdminRequest, app: App) -> Variable:
     return set_variable(app, request.name, request.spec["value"], tags=texts, managed_by=request.managed_by)
 
 
+_RECORDS: dict[Kind, type[CatalogueRecord]] = {
+    Kind.WORK_POOL: WorkPool,
+    Kind.WORK_QUEUE: WorkQueue,
+    Kind.BLOCK: BlockDocument,
+    Kind.DEPLOYMENT: Deployment,
+    Kind.VARIABLE: Variable,
+}
 _PUT: dict[Kind, Callable[[AdminRequest, App], CatalogueRecord]] = {
     Kind.WORK_POOL: _put_pool,
     Kind.WORK_QUEUE: _put_queue,

@@ -25,7 +25,7 @@ from push_pools.domain.templates import copy_json
 from push_pools.domain.values import MOST_LIMIT, MOST_PRIORITY
 from push_pools.ports import RunFilter
 from push_pools.services.limits import ask_to_admit, sync_limit
-from push_pools.services.records import KEEP, Keep, add_record, change_record, checked_name, remove_record
+from push_pools.services.records import KEEP, Keep, add_record, change_record, check_owner, checked_name, remove_record
 from push_pools.services.status import forget_beats
 
 if TYPE_CHECKING:
@@ -523,11 +523,14 @@ def resumed_at(before: Deployment | None, now: datetime, *, is_paused: bool | No
 
 
 def set_job_variables(app: App, ref: str, values: Mapping[str, Any], *, managed_by: str | None = None) -> Deployment:
-    """Set job variables of a deployment, beside those it has, and return it. A deploy from its file sets them back.
+    """Set job variables of a deployment, beside those it has, and return it.
+
+    A deploy from its file sets back those that are not in `open_job_variables`. Where somebody else manages the
+    deployment, only those may be set.
 
     Raises:
         NotFound: There is no such deployment, or its pool is gone.
-        NotAllowed: Somebody else manages it.
+        NotAllowed: Somebody else manages it, and does not leave these variables to others.
         InvalidJobVariables: A variable is unknown, or a value breaks its schema.
     """
 
@@ -536,7 +539,22 @@ def set_job_variables(app: App, ref: str, values: Mapping[str, Any], *, managed_
         validate_job_variables(get_work_pool(app, after.work_pool).base_job_template, after.layer(), require=False)
         return after
 
-    return change_record(app, "deployment", lambda: find_deployment(app, ref), change, managed_by=managed_by)
+    def check(before: Deployment) -> None:
+        if owned := before.owned_job_variables(values):
+            try:
+                check_owner("deployment", before, managed_by)
+            except NotAllowed as error:
+                raise NotAllowed(f"{error}{_what_is_open(before, owned)}") from None
+
+    return change_record(
+        app, "deployment", lambda: find_deployment(app, ref), change, managed_by=managed_by, check=check
+    )
+
+
+def _what_is_open(deployment: Deployment, owned: Sequence[str]) -> str:
+    if deployment.open_job_variables:
+        return f": it leaves only {', '.join(deployment.open_job_variables)} to others, not {', '.join(owned)}"
+    return f", or name {', '.join(owned)} in its open_job_variables"
 
 
 def delete_deployment(app: App, ref: str, *, managed_by: str | None = None) -> None:

@@ -21,7 +21,7 @@ from push_pools.domain.errors import (
     StoreUnavailable,
     VersionConflict,
 )
-from push_pools.domain.job_variables import is_marked_secret, validate_job_variables
+from push_pools.domain.job_variables import is_marked_secret, unknown_job_variables, validate_job_variables
 from push_pools.domain.lanes import with_epoch
 from push_pools.domain.pools import WorkPool, WorkQueue
 from push_pools.domain.problems import Path, Problem, format_path, nearest
@@ -227,7 +227,8 @@ class _Planner:
             return
         if not self._check_place(spec, path):
             return
-        self._check_job_variables(spec, path)
+        set_by_others = _set_by_others(spec, before)
+        self._check_job_variables(spec, set_by_others, path)
         schedules = match_schedules(spec.schedules, before.schedules if before else (), lambda: uuid4().hex, self.now)
         for number, schedule in enumerate(schedules):
             past = past_of(schedule, self.now)
@@ -239,7 +240,8 @@ class _Planner:
             "parameters": spec.parameters,
             "work_pool": spec.work_pool.name,
             "work_queue": spec.work_pool.work_queue_name,
-            "job_variables": spec.work_pool.job_variables,
+            "job_variables": {**spec.work_pool.job_variables, **set_by_others},
+            "open_job_variables": spec.work_pool.open_job_variables,
             "schedules": schedules,
             "retries": spec.retries.policy(),
             "concurrency_limit": spec.concurrency_limit,
@@ -264,11 +266,16 @@ class _Planner:
             self._refuse((*path, "work_pool", "work_queue_name"), f"{error}; name one of these, or add it to the pool")
         return self.pools.get(name) is not None
 
-    def _check_job_variables(self, spec: DeploymentSpec, path: Path) -> None:
+    def _check_job_variables(self, spec: DeploymentSpec, set_by_others: Mapping[str, Any], path: Path) -> None:
         pool = self.pools[spec.work_pool.name]
         assert pool is not None
+        opened = (*path, "work_pool", "open_job_variables")
+        for number, name in enumerate(spec.work_pool.open_job_variables):
+            for problem in unknown_job_variables(pool.base_job_template, [name]):
+                self._refuse((*opened, number), problem)
         places: list[tuple[Mapping[str, Any], Path]] = [
             (spec.work_pool.job_variables, (*path, "work_pool", "job_variables")),
+            (set_by_others, (*path, "work_pool", "job_variables")),
             ({} if spec.command is None else {"command": spec.command}, path),
         ]
         for number, schedule in enumerate(spec.schedules):
@@ -359,6 +366,12 @@ class _Planner:
 def owner_of(record: Target) -> str | None:
     """Return the config file that a record was deployed from, by its `project` or path; None for other records."""
     return record.deployed_from
+
+
+def _set_by_others(spec: DeploymentSpec, before: Deployment | None) -> dict[str, Any]:
+    """Return the values of the variables that a deployment leaves to others, as they were set."""
+    stored = before.job_variables if before else {}
+    return {name: stored[name] for name in spec.work_pool.open_job_variables if name in stored}
 
 
 def _paused(
@@ -549,15 +562,19 @@ def put_deployment(app: App, spec: DeploymentSpec, *, managed_by: str | None = N
     return stored
 
 
-def put_work_pool(app: App, spec: WorkPoolSpec, *, managed_by: str | None = None) -> WorkPool:
+def put_work_pool(app: App, spec: WorkPoolSpec, *, managed_by: str | None = None, prune: bool = False) -> WorkPool:
     """Make one work pool, with its queues, what a spec says, and return it; for callers that have no file.
+
+    With `prune`, queues that an earlier write with `prune` made and the spec does not name any more are deleted.
 
     Raises:
         InvalidConfigFile: It cannot be; every problem is listed.
+        InUse: A queue that would be deleted is in use.
         StoreUnavailable: As `apply`.
     """
-    config = Config(path=f"work pool {spec.name}", work_pools=(spec,))
-    apply(app, plan_deploy(app, config, managed_by=managed_by))
+    path = f"work pool {spec.name}"
+    config = Config(path=path, work_pools=(spec,), owner=path if prune else None)
+    apply(app, plan_deploy(app, config, prune=prune, managed_by=managed_by))
     stored = app.store.get(WorkPool, spec.name)
     if stored is None:
         raise StoreUnavailable(f"work pool {spec.name!r} was deleted as it was written; try again")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from push_pools.domain import lanes
 from push_pools.domain.deployments import Deployment
-from push_pools.domain.errors import NotFound, PushPoolsError
+from push_pools.domain.errors import InvalidInput, NotAllowed, NotFound, PlatformMissing, PushPoolsError
 from push_pools.domain.findings import Finding, Level, ok, red, warn
 from push_pools.domain.pools import BlockDocument, WorkPool
 from push_pools.domain.runs import ChoreKind
@@ -20,6 +20,7 @@ from push_pools.domain.status import TICK_STALE, Beat, Part
 from push_pools.ports import RunFilter
 from push_pools.services.admit import lane_of
 from push_pools.services.ledger import log
+from push_pools.services.render import filled_job
 from push_pools.services.status import age_text, last_beat, pool_problem, tick_problem
 
 if TYPE_CHECKING:
@@ -309,6 +310,32 @@ def check_pools(patient: Patient) -> Iterator[Finding]:
         yield ok(name, _many(len(pools), "pool") + (f", of which paused: {_listed(paused)}" if paused else ""))
 
 
+def check_guarantee(patient: Patient) -> Iterator[Finding]:
+    """What lets a platform run the code of one attempt more than once is allowed, and has to be known."""
+    name, pools = "guarantee", {pool.name: pool for pool in patient.app.store.list(WorkPool)}
+    jobs: list[tuple[str, WorkPool, Mapping[str, Any]]] = [
+        (f"work pool {pool.name!r}", pool, {}) for pool in pools.values()
+    ]
+    for each in patient.app.store.list(Deployment):
+        if each.work_pool in pools:
+            jobs.append((f"deployment {each.key!r}", pools[each.work_pool], each.layer()))
+    risky: dict[str, list[str]] = {}
+    for whose, pool, values in jobs:
+        for sentence in _risks(pool, values, patient.app):
+            risky.setdefault(sentence, []).append(whose)
+    for sentence, named in risky.items():
+        yield warn(name, f"{_listed(named)}: {sentence}", "take the variable back, unless your code may run twice")
+    if not risky:
+        yield ok(name, f"an attempt runs its code once, in {_many(len(jobs) - len(pools), 'deployment')}")
+
+
+def _risks(pool: WorkPool, values: Mapping[str, Any], app: App) -> list[str]:
+    try:
+        return filled_job(pool, values, app).risks
+    except (InvalidInput, NotAllowed, NotFound, PlatformMissing):
+        return []  # It runs nothing; the check of work pools, or the preview, says why.
+
+
 # -- the clock -----------------------------------------------------------------
 
 
@@ -338,6 +365,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "work pools": check_pools,
     "long-lived keys": check_keys,
     "kept jobs": check_kept,
+    "guarantee": check_guarantee,
     "clock": check_clock,
 }
 """Name → check, in the order in which they are shown."""

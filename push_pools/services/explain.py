@@ -193,7 +193,8 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 def _waits_for(run: FlowRun, now: datetime) -> str:
     match run.phase:
         case Phase.PLANNED | Phase.READY:
-            return f"its time, {run.due_at.isoformat()}" if run.due_at > now else "the server, to claim it"
+            why = f" ({run.state.message})" if run.state.message else ""
+            return f"its time, {run.due_at.isoformat()}{why}" if run.due_at > now else "the server, to claim it"
         case Phase.WAITING:
             return run.state.message or "a free slot"
         case Phase.CLAIMED:

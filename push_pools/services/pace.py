@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from push_pools.domain.errors import Pacing
     from push_pools.domain.jobs import BaseJobConfiguration
+    from push_pools.domain.pace import Rate
     from push_pools.domain.runs import FlowRun
     from push_pools.ports import App, Platform
 
@@ -50,8 +51,15 @@ def next_turn(run: FlowRun, platform: Platform, job: BaseJobConfiguration, app: 
         else:
             place = _later(run, now)
         if place > at:
-            at, whose = place, f"{scope} allows {rate.per_second:g} calls a second"
+            at, whose = place, f"{scope} allows {_told(rate)}"
     return Turn(at if (at - now).total_seconds() > EARLY_SECONDS else None, places, whose)
+
+
+def _told(rate: Rate) -> str:
+    """Return a rate in the unit in which it is at least one."""
+    units = (("a second", 1), ("a minute", 60), ("an hour", 3600))
+    unit, seconds = next((each for each in units if rate.per_second * each[1] >= 1), units[-1])
+    return f"{rate.per_second * seconds:g} calls {unit}"
 
 
 def turn_at(run: FlowRun, error: Pacing, app: App) -> Turn:

@@ -64,18 +64,29 @@ def add_record(app: App, kind: str, record: RecordT, *, fix: str) -> RecordT:
 
 
 def change_record(
-    app: App, kind: str, read: Callable[[], RecordT], change: Callable[[RecordT], RecordT], *, managed_by: str | None
+    app: App,
+    kind: str,
+    read: Callable[[], RecordT],
+    change: Callable[[RecordT], RecordT],
+    *,
+    managed_by: str | None,
+    check: Callable[[RecordT], None] | None = None,
 ) -> RecordT:
     """Write what `change` makes of a record and return it; a change of nothing writes nothing.
 
+    `check` says whether it may be changed, where that is not for its owner alone.
+
     Raises:
         NotFound: As `read`.
-        NotAllowed: Somebody else manages it.
+        NotAllowed: Somebody else manages it, or as `check`.
         StoreUnavailable: Others always wrote first.
     """
     for _ in range(MAX_TRIES):
         before = read()
-        check_owner(kind, before, managed_by)
+        if check is None:
+            check_owner(kind, before, managed_by)
+        else:
+            check(before)
         after = change(before)
         if after == before:
             return before

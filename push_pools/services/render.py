@@ -45,7 +45,7 @@ def render_run(run: FlowRun, app: App) -> BaseJobConfiguration:
         raise NotFound("work pool", run.work_pool, fix="it was deleted after the run was put; create it again")
     deployment = deployment_of(run, app)
     values = merge_job_variables(deployment.layer() if deployment else {}, run.job_variables)
-    job = _filled(pool, values, app)
+    job = filled_job(pool, values, app)
     job.prepare_for_flow_run(
         FlowRunInfo(
             id=run.id,
@@ -72,8 +72,12 @@ Schemas and templates are slow, and the runs of a deployment alike.
 _FILLED_KEPT: Final = 1024
 
 
-def _filled(pool: WorkPool, values: Mapping[str, Any], app: App) -> BaseJobConfiguration:
-    """Return the pool's template, filled with these job variables; what depends on a single run is not yet in it."""
+def filled_job(pool: WorkPool, values: Mapping[str, Any], app: App) -> BaseJobConfiguration:
+    """Return the pool's template, filled with these job variables; what depends on a single run is not yet in it.
+
+    Raises:
+        NotFound: As `render_run`, and so the others.
+    """
     text = json.dumps([values, dict(app.environ)], sort_keys=True, default=str)
     key = (pool.id, pool.version, hashlib.sha256(text.encode()).digest())
     kept = _FILLED.get(key, _NEVER)

@@ -39,7 +39,7 @@ def job_changed(event: JobChanged, app: App) -> None:
     if run.job is None or run.attempt != told.attempt or run.platform != event.platform:
         return None
     try:
-        read = platform.read_event(event.detail, run.job.handle)  # type: ignore[attr-defined]
+        read = platform.read_event(event.detail, run.job.handle)  # type: ignore[attr-defined] # `reported` comes with it.
     except PlatformError as error:
         return log.warning("event_not_confirmed", extra={"flow_run_id": str(run.id), "reason": error.reason})
     if read is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from push_pools.testing.aci_faults import FAULTS, Fault, Hold
+from push_pools.testing.aci_faults import FAULTS
 from push_pools.testing.doubles_http import Reply, Request
 
 if TYPE_CHECKING:
@@ -33,15 +33,7 @@ def answer_control(aci: AciDouble, request: Request) -> Reply:
 
 
 def _fault(aci: AciDouble, body: Document) -> Document:
-    name, operation = body["fault"], body.get("operation", "*")
-    if name in ("hang", "hang_answer"):
-        fault = getattr(Fault, name)(Hold())
-    else:
-        fault = FAULTS[name](**body.get("arguments", {}))
-    if "probability" in body:
-        aci.faults.chance(operation, fault, float(body["probability"]), times=body.get("times"))
-    else:
-        aci.faults.add(operation, fault, times=int(body.get("times", 1)))
+    aci.faults.told(FAULTS, body)
     return {}
 
 

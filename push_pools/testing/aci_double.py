@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import uuid4
 
 from push_pools.testing.aci_control import answer_control
-from push_pools.testing.aci_faults import Fault, Faults, Hold
 from push_pools.testing.aci_groups import Document, GroupPlan, GroupTimes
 from push_pools.testing.aci_model import AciModel, Answer, Started, error_body
 from push_pools.testing.aci_rules import AciError, Subscription
 from push_pools.testing.doubles_http import LoopbackServer, Reply, Request
 from push_pools.testing.ecs_double import RealClock
 from push_pools.testing.ecs_tasks import ManualClock, ShiftedClock
+from push_pools.testing.faults import Fault, Faults, Hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +105,7 @@ class AciDouble:
             honours_if_none_match=honours_if_none_match,
             rules=rules or Subscription(),
         )
-        self.faults = Faults(seed=seed)
+        self.faults = Faults(Fault, seed=seed)
         self.calls: Counter[str] = Counter()
         self.log: deque[Call] = deque(maxlen=LOG_LENGTH)
         self._port, self._control = port, control

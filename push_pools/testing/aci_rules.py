@@ -43,6 +43,8 @@ class Subscription:
     """What the caller may not do: `read`, `write`, `delete`, `stop`, `logs`, `assign` (identities)."""
     images: dict[str, str] = field(default_factory=dict)
     """What is wrong with an image: `denied`, `missing` or `registry` (the registry fails)."""
+    registries: dict[str, str] = field(default_factory=dict)
+    """Private registries: server → the password, or the resource id of the identity, that may pull from it."""
     token: str | None = None
     """The bearer token that callers have to bring; None lets everybody in."""
     cores: float | None = None
@@ -107,7 +109,7 @@ class Subscription:
         self._check_place(body)
         self._check_shape(body)
         self._check_size(body, cores_in_use)
-        self._check_image(str(main_container(body).get("properties", {}).get("image") or ""))
+        self._check_image(str(main_container(body).get("properties", {}).get("image") or ""), body)
         if self.no_capacity:
             message = (
                 f"The requested resource is not available in the location '{body.get('location')}' at this moment. "
@@ -169,11 +171,27 @@ class Subscription:
             )
             raise AciError("ContainerGroupQuotaReached", message, status=409)
 
-    def _check_image(self, image: str) -> None:
-        match self.images.get(image):
+    def _check_image(self, image: str, body: Document) -> None:
+        wrong = self.images.get(image)
+        needed = self.registries.get(image.partition("/")[0])
+        if needed is not None and not any(_is_login(each, image, needed, body) for each in _logins(body)):
+            wrong = "denied"
+        match wrong:
             case "denied" | "missing":
                 message = f"The image '{image}' in container group is not accessible. Please check the image and "
                 raise AciError("InaccessibleImage", message + "registry credential.")
             case "registry":
                 message = "An error response is received from the docker registry 'index.docker.io'. Please retry "
                 raise AciError("RegistryErrorResponse", message + "later.", status=409)
+
+
+def _logins(body: Document) -> list[Document]:
+    return list(body.get("properties", {}).get("imageRegistryCredentials") or ())
+
+
+def _is_login(login: Document, image: str, needed: str, body: Document) -> bool:
+    """Whether a login opens the image's registry; an identity has to be one of the group's too."""
+    if login.get("server") != image.partition("/")[0]:
+        return False
+    its = (body.get("identity") or {}).get("userAssignedIdentities") or ()
+    return login.get("password") == needed or (login.get("identity") == needed and needed in its)

@@ -28,12 +28,13 @@ from google.longrunning import operations_pb2
 
 from push_pools.testing.cloud_run_account import CloudRunError, PerMinute, Project
 from push_pools.testing.cloud_run_executions import ENDINGS, Ending, Execution, JobPlan, LifecycleTimes, exited
-from push_pools.testing.cloud_run_faults import Fault, Faults, Hold
+from push_pools.testing.cloud_run_faults import Fault
 from push_pools.testing.cloud_run_http import answer_http
 from push_pools.testing.cloud_run_model import CloudRunModel, Started
 from push_pools.testing.cloud_run_relay import Relay
 from push_pools.testing.doubles_http import LoopbackServer, Reply, Request
 from push_pools.testing.ecs_tasks import ManualClock, ShiftedClock
+from push_pools.testing.faults import Faults, Hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,7 +138,7 @@ class CloudRunDouble:
             visibility_delay_seconds=visibility_delay_seconds,
             rules=rules or Project(),
         )
-        self.faults = Faults(seed=seed)
+        self.faults = Faults(Fault, seed=seed)
         self.calls: Counter[str] = Counter()
         self.log: deque[Call] = deque(maxlen=LOG_LENGTH)
         self.control = control
@@ -248,7 +249,7 @@ class CloudRunDouble:
         self._wait(self.latency_seconds + fault.before_seconds, fault.hold_before)
         if self._closing.is_set():
             context.abort(grpc.StatusCode.UNAVAILABLE, "the double closes")
-        answer, error = b"", fault.error
+        answer, error = b"", CloudRunError(*fault.error[:2]) if fault.error else None
         if fault.effect:
             try:
                 answer = _bytes(self.model.call(method, request, token))
@@ -258,7 +259,7 @@ class CloudRunDouble:
         with self.model.lock:
             self.log.append(Call(self.model.now(), method, request, outcome, token))
         self._wait(fault.after_seconds, fault.hold_after)
-        if fault.drop and self._relay is not None:
+        if (fault.drop or fault.cut) and self._relay is not None:
             self._relay.cut(int(context.peer().rpartition(":")[2]))
         if error is not None:
             context.abort(grpc.StatusCode[error.code], error.message)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, unquote
 
 from push_pools.testing.cloud_run_account import CloudRunError
-from push_pools.testing.cloud_run_faults import Fault
+from push_pools.testing.cloud_run_faults import FAULTS
 from push_pools.testing.doubles_http import Reply, Request
 
 if TYPE_CHECKING:
@@ -31,22 +31,6 @@ STATUS: Final = {"UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403, "RESOURCE_EXH
 FEDERATED: Final = "federated-token"
 IMPERSONATE: Final = re.compile(r"/v1/projects/-/serviceAccounts/([^/:]+):generateAccessToken")
 _TERM: Final = re.compile(r'([\w."/]+)\s*(>=|=)\s*"([^"]*)"')
-FAULTS: Final[dict[str, Callable[..., Fault]]] = {
-    name: getattr(Fault, name)
-    for name in (
-        "answer",
-        "throttle",
-        "server_error",
-        "access_denied",
-        "expired_credentials",
-        "capacity",
-        "accept_then_drop",
-        "drop_before",
-        "malformed",
-        "delay",
-        "delay_answer",
-    )
-}
 
 
 def answer_http(cloud: CloudRunDouble, request: Request) -> Reply | None:
@@ -76,10 +60,10 @@ def _entries(cloud: CloudRunDouble, request: Request) -> Reply | None:
         cloud.calls["entries.list"] += 1
     fault = cloud.faults.take("entries.list", body)
     try:
-        if fault.drop:
+        if fault.drop or fault.cut:
             return None
         if fault.error is not None:
-            raise fault.error
+            raise CloudRunError(fault.error.code, fault.error.message)
         cloud.model.rules.check_token(token)
         project = body["resourceNames"][0].removeprefix("projects/")
         cloud.model.rules.check_permission("logging.logEntries.list", f"projects/{project}")
@@ -186,11 +170,12 @@ def _control(cloud: CloudRunDouble, request: Request, verb: str) -> Reply:
 
 
 def _fault(cloud: CloudRunDouble, body: Document) -> Document:
-    fault, method = FAULTS[body["fault"]](**body.get("arguments", {})), body.get("method", "*")
-    if "probability" in body:
-        cloud.faults.chance(method, fault, float(body["probability"]), times=body.get("times"))
-    else:
-        cloud.faults.add(method, fault, times=int(body.get("times", 1)))
+    cloud.faults.told(FAULTS, body)
+    return {}
+
+
+def _release(cloud: CloudRunDouble, body: Document) -> Document:
+    cloud.release()
     return {}
 
 
@@ -229,6 +214,7 @@ def _calls(cloud: CloudRunDouble, body: Document) -> Document:
 VERBS: Final[dict[str, Callable[[CloudRunDouble, Document], Document]]] = {
     "fault": _fault,
     "clear_faults": _clear_faults,
+    "release": _release,
     "advance": _advance,
     "kill": _ends("kill"),
     "oom": _ends("oom"),

@@ -10,34 +10,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from push_pools.testing.doubles_http import Reply, Request
-from push_pools.testing.ecs_faults import Fault, Hold
+from push_pools.testing.ecs_faults import FAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from push_pools.testing.ecs_double import EcsDouble
     from push_pools.testing.ecs_tasks import Document
-
-FAULTS: dict[str, Callable[..., Fault]] = {
-    name: getattr(Fault, name)
-    for name in (
-        "answer",
-        "throttle",
-        "wrapped_throttle",
-        "concurrent_revisions",
-        "server_error",
-        "access_denied",
-        "expired_credentials",
-        "accept_then_drop",
-        "drop_before",
-        "cut_answer",
-        "malformed",
-        "delay",
-        "delay_answer",
-        "failures",
-        "lying_failures",
-    )
-}
 
 
 def answer_control(ecs: EcsDouble, request: Request) -> Reply:
@@ -54,15 +33,7 @@ def answer_control(ecs: EcsDouble, request: Request) -> Reply:
 
 
 def _fault(ecs: EcsDouble, body: Document) -> Document:
-    name, operation, arguments = body["fault"], body.get("operation", "*"), body.get("arguments", {})
-    if name in ("hang", "hang_answer"):
-        fault = getattr(Fault, name)(Hold())
-    else:
-        fault = FAULTS[name](**arguments)
-    if "probability" in body:
-        ecs.faults.chance(operation, fault, float(body["probability"]), times=body.get("times"))
-    else:
-        ecs.faults.add(operation, fault, times=int(body.get("times", 1)))
+    ecs.faults.told(FAULTS, body)
     return {}
 
 

@@ -27,7 +27,7 @@ from push_pools.testing.doubles_http import LoopbackServer, Reply, Request
 from push_pools.testing.ecs_account import Account, Bucket
 from push_pools.testing.ecs_control import answer_control
 from push_pools.testing.ecs_definitions import EcsError
-from push_pools.testing.ecs_faults import CAPACITY, Fault, Faults, Hold
+from push_pools.testing.ecs_faults import CAPACITY, Fault
 from push_pools.testing.ecs_model import EcsModel, StartedTask
 from push_pools.testing.ecs_tasks import (
     Document,
@@ -37,6 +37,7 @@ from push_pools.testing.ecs_tasks import (
     ShiftedClock,
     TaskPlan,
 )
+from push_pools.testing.faults import Faults, Hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,7 +133,7 @@ class EcsDouble:
             started_by_alone=started_by_alone,
             rules=rules or Account(),
         )
-        self.faults = Faults(seed=seed)
+        self.faults = Faults(Fault, seed=seed)
         self.calls: Counter[str] = Counter()
         self.log: deque[Call] = deque(maxlen=LOG_LENGTH)
         self._random = random.Random(seed)
@@ -313,7 +314,7 @@ def _distort(reply: Reply, fault: Fault) -> Reply | None:
     if fault.drop:
         return None
     if fault.error is not None:
-        return _error(fault.error)
+        return _error(EcsError(fault.error.code, fault.error.message, status=fault.error.status))
     if fault.body is not None:
         return _sealed(200, fault.body)
     if fault.cut:

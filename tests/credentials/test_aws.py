@@ -392,6 +392,15 @@ def test_whatever_else_fails_before_a_call_is_unavailable(monkeypatch: pytest.Mo
 # -- the types of blocks
 
 
+TYPES = {
+    "aws-credentials": ("aws_secret_access_key", "aws_session_token"),
+    "azure-container-instance-credentials": ("client_secret", "token"),
+    "docker-registry-credentials": ("password",),
+    "gcp-credentials": ("service_account_info", "access_token"),
+    "secret": ("value",),
+}
+
+
 def test_the_types_are_listed_without_loading_them() -> None:
     code = (
         "import sys\n"
@@ -402,25 +411,13 @@ def test_the_types_are_listed_without_loading_them() -> None:
 
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
-    assert done.stdout.split() == [
-        "aws-credentials",
-        "azure-container-instance-credentials",
-        "docker-registry-credentials",
-        "gcp-credentials",
-        "secret",
-    ]
+    assert done.stdout.split() == sorted(TYPES)
 
 
 def test_every_type_can_be_loaded_and_has_a_secret() -> None:
     found = {slug: secret_fields(each.load()) for slug, each in block_types().items()}
 
-    assert found == {
-        "aws-credentials": ("aws_secret_access_key", "aws_session_token"),
-        "azure-container-instance-credentials": ("client_secret", "token"),
-        "docker-registry-credentials": ("password",),
-        "gcp-credentials": ("service_account_info", "access_token"),
-        "secret": ("value",),
-    }
+    assert found == TYPES
     schema: Any = AwsCredentials.model_config["json_schema_extra"]
     assert tuple(schema["secret_fields"]) == found["aws-credentials"]
 

@@ -10,10 +10,8 @@ import pytest
 
 from push_pools.credentials import azure, is_long_lived
 from push_pools.credentials.azure import AzureContainerInstanceCredentials
-from push_pools.credentials.azure_endpoint import checked_endpoint, is_loopback
 from push_pools.domain.errors import JobRejected, PlatformError, PlatformUnavailable
 from push_pools.domain.failures import explain_error
-from push_pools.platforms import aci_clients
 from push_pools.platforms.aci import AciPlatform
 from push_pools.platforms.aci_errors import TYPE
 from push_pools.ports import PlatformContext
@@ -248,11 +246,8 @@ def test_identities_differ_and_show_nothing() -> None:
 # -- the whole way
 
 
-def test_a_container_group_is_made_with_a_token_of_federation(
-    entra: Entra, sts: Sts, tls: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_container_group_is_made_with_a_token_of_federation(entra: Entra, sts: Sts, tls: tuple[Any, Path]) -> None:
     """Over https, as at Azure: the token that Entra ID gave is the one that the management endpoint gets."""
-    monkeypatch.setattr(aci_clients, "is_loopback", lambda url: False)
     clock = ManualClock()
     double = AciDouble(clock=clock, default_seconds=10)
     double.rules.token = "token-1"
@@ -275,12 +270,3 @@ def test_a_container_group_is_made_with_a_token_of_federation(
     assert double.starts() == {"pp-x": 1}
     assert [each["scope"] for each in entra.asked] == [f"{server.endpoint}/.default"]
     server.close()
-
-
-# -- endpoints
-
-
-def test_endpoints_of_this_machine_are_known_by_their_address() -> None:
-    assert [is_loopback(url) for url in ("http://127.0.0.1:1", "http://localhost", "http://[::1]:3")] == [True] * 3
-    assert [is_loopback(url) for url in ("https://management.azure.com", "http://10.0.0.1")] == [False] * 2
-    assert checked_endpoint(" https://management.usgovcloudapi.net/ ") == "https://management.usgovcloudapi.net"

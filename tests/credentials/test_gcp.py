@@ -323,11 +323,16 @@ def test_other_errors_are_none_of_its(double: CloudRunDouble) -> None:
         ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
         ("http://localhost:1/", "http://localhost:1"),
         ("http://[::1]:1", "http://[::1]:1"),
-        ("https://run-x.p.googleapis.com", "https://run-x.p.googleapis.com:443"),
+        ("https://run-x.p.googleapis.com", "https://run-x.p.googleapis.com"),
+        (" https://management.usgovcloudapi.net/ ", "https://management.usgovcloudapi.net"),
+        ("https://run.example:443", "https://run.example"),
+        ("https://run.example:8443", "https://run.example:8443"),
+        ("http://127.0.0.1:80", "http://127.0.0.1"),
     ],
 )
 def test_an_endpoint(text: str, url: str) -> None:
     assert read_endpoint(text).url == url
+    assert read_endpoint(url) == read_endpoint(text)
 
 
 @pytest.mark.parametrize(
@@ -339,6 +344,7 @@ def test_an_endpoint(text: str, url: str) -> None:
         ("127.0.0.1:80", "write a URL"),
         ("https://host/path", "without a path"),
         ("ftp://127.0.0.1", "write a URL"),
+        ("https://user@host", "write a URL"),
     ],
 )
 def test_tokens_do_not_leave_the_machine_in_clear(text: str, words: str) -> None:

@@ -51,6 +51,12 @@ def test_terraform_is_told_by_an_error(app: App) -> None:
     assert app.store.list(Variable)[0].value == 1
 
 
+def test_the_token_of_a_write_that_was_taken_comes_back(app: App) -> None:
+    """Terraform keeps the input of an update that was refused; by the token of the last answer it can see that."""
+    assert ask(action="put", kind="variable", name="a", spec={"value": 1}, token="t1")["token"] == "t1"
+    assert "token" not in ask(action="put", kind="variable", name="a", spec={"valu": 1}, token="t2")
+
+
 def test_a_ledger_that_is_away_is_an_error_of_the_function(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(*_: Any) -> None:
         raise StoreUnavailable("away")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from push_pools.ports import App
     from tests.aws.ministack import Ministack
 
+FUNCTIONS = Path(__file__).resolve().parents[2] / "infra" / "functions.json"
 CANARY = "canary-4711-do-not-print"
 EVENT = '{"version":1,"type":"scheduled-run","deployment":"report","idempotency_key":"%s"}'
 
@@ -319,3 +322,33 @@ def test_a_function_loads_what_it_runs_and_nothing_else(name: str) -> None:
     assert loaded.issuperset(CLOUDS.get(own, ()))
     assert "aws_xray_sdk" not in loaded
     assert "push_pools.platforms.process" not in loaded
+
+
+HANDLERS = sorted(
+    each["handler"].rpartition(".")[0] for each in json.loads(FUNCTIONS.read_text())["functions"].values()
+)
+GARBAGE = """
+import gc, os
+import push_pools.functions
+assert not gc.isenabled()
+import {module}
+assert gc.isenabled()
+print(gc.get_freeze_count())
+"""
+
+
+@pytest.mark.parametrize("module", HANDLERS)
+def test_no_garbage_is_looked_for_while_a_function_loads_and_then_it_is(module: str) -> None:
+    """What was loaded stays for good, so it is never looked at again."""
+    environ = {**os.environ, "AWS_LAMBDA_FUNCTION_NAME": "submit", "AWS_REGION": "eu-west-1"}
+    code = GARBAGE.format(module=module)
+    ran = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) > 10_000
+
+
+def test_elsewhere_loading_a_function_leaves_the_collector_alone() -> None:
+    environ = {name: value for name, value in os.environ.items() if name != "AWS_LAMBDA_FUNCTION_NAME"}
+    code = "import gc, push_pools.functions\nassert gc.isenabled()\nimport push_pools.functions.admin\n"
+    code += "assert gc.get_freeze_count() == 0"
+    subprocess.run([sys.executable, "-c", code], env=environ, check=True)

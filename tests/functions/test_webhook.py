@@ -107,6 +107,45 @@ def test_without_an_id_each_request_is_a_run(app: App) -> None:
     assert count(app) == 2
 
 
+FIRING = {**BEARER, "X-CloudScheduler-JobName": "nightly", "X-CloudScheduler-ScheduleTime": "2027-01-01T03:00:00Z"}
+
+
+def test_a_firing_of_cloud_scheduler_is_one_run_however_often_it_comes(app: App) -> None:
+    """Its body is the same each time; the headers say which firing it is, and for when."""
+    first = post(headers=FIRING)[1]
+    cast("Any", app.clock).advance(61)
+    second = post(headers=FIRING)[1]
+    assert (first["is_new"], second["is_new"], second["run_id"]) == (True, False, first["run_id"])
+    (run,) = app.store.runs(RunFilter()).runs
+    assert run.scheduled_time.isoformat() == "2027-01-01T03:00:00+00:00"
+    assert post(headers={**FIRING, "X-CloudScheduler-ScheduleTime": "2027-01-01T04:00:00Z"})[1]["is_new"]
+    assert post(headers={**FIRING, "X-CloudScheduler-JobName": "other"})[1]["is_new"]
+    assert count(app) == 3
+
+
+def test_what_the_event_or_the_sender_says_wins_over_the_headers_of_cloud_scheduler(app: App) -> None:
+    event = EVENT.replace("}", ',"scheduled_time":"2026-12-31T00:00:00Z","idempotency_key":"mine"}')
+    assert post(event, FIRING)[1]["is_new"]
+    cast("Any", app.clock).advance(1)
+    assert not post(event)[1]["is_new"]
+    named = {**FIRING, "X-Push-Pools-Id": "delivery-1"}
+    assert post(headers=named)[1]["is_new"]
+    assert post(headers=FIRING)[1]["is_new"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "say"),
+    [
+        ({"X-CloudScheduler-ScheduleTime": "2027-13-02T03:00:00Z"}, "RFC 3339 in UTC"),
+        ({"X-CloudScheduler-ScheduleTime": "2027-01-01T03:00:00"}, "ending with Z"),
+        ({"X-CloudScheduler-JobName": "n" * 129}, "x-cloudscheduler-jobname"),
+    ],
+)
+def test_wrong_headers_of_cloud_scheduler_are_refused(app: App, headers: dict[str, str], say: str) -> None:
+    refused(400, say, headers={**FIRING, **headers})
+    assert count(app) == 0
+
+
 # -- who sends it
 
 

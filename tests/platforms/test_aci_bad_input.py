@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from push_pools.credentials.aws import AwsCredentials
 from push_pools.credentials.azure import AzureContainerInstanceCredentials
+from push_pools.credentials.registry_auth import DockerRegistryCredentials
 from push_pools.domain.errors import InvalidJobVariables, JobRejected, PlatformError, PlatformUnavailable
 from push_pools.domain.failures import explain_error
 from push_pools.domain.jobs import default_base_job_template
@@ -186,6 +187,49 @@ def test_a_name_collision_is_explained(double: AciDouble, world: AciWorld) -> No
     assert double.starts() == {key: 1}
 
 
+# -- private registries
+
+PRIVATE = "acme.azurecr.io/report:7"
+PULLS = IDENTITY.replace("/none", "/pulls")
+
+
+@pytest.mark.parametrize(
+    ("needed", "registry"),
+    [
+        ("let me in", {"$ref": {"block_document_id": "login"}}),
+        (PULLS, {"registry_url": "https://acme.azurecr.io/", "identity": PULLS}),
+    ],
+    ids=["login", "identity"],
+)
+def test_a_private_image_is_pulled_with_a_login_or_an_identity(
+    double: AciDouble, world: AciWorld, needed: str, registry: dict[str, Any]
+) -> None:
+    """Without one, or with another, Azure does not say more than that it cannot be pulled."""
+    world.blocks["login"] = DockerRegistryCredentials(
+        username="u", password="let me in", registry_url="acme.azurecr.io"
+    )
+    double.rules.registries = {"acme.azurecr.io": needed}
+    with pytest.raises(JobRejected) as caught:
+        world.submitted(image=PRIVATE)
+    failure = explain_error(caught.value)
+    assert (str(failure.failure_class), caught.value.variable) == ("image", "image")
+    assert "`image_registry`" in failure.suggestion
+    double.rules.registries = {"acme.azurecr.io": "another"}
+    with pytest.raises(JobRejected):
+        world.submitted(image=PRIVATE, image_registry=registry)
+    assert not double.started
+    double.rules.registries = {"acme.azurecr.io": needed}
+
+    handle = world.submitted(image=PRIVATE, image_registry=registry)
+
+    assert double.starts() == {handle.key: 1}
+    double.rules.denied = {"assign"}
+    if needed is PULLS:
+        with pytest.raises(JobRejected) as caught:
+            world.submitted(image=PRIVATE, image_registry=registry)
+        assert "Managed Identity Operator" in explain_error(caught.value).suggestion
+
+
 # -- credentials
 
 
@@ -255,11 +299,11 @@ def at(endpoint: str, block: Any = None) -> AciPlatform:
 @pytest.mark.parametrize(
     ("endpoint", "say"),
     [
-        ("http://management.azure.com", "plain http:// would show tokens"),
-        ("http://10.0.0.1:80", "plain http:// would show tokens"),
-        ("management.azure.com", "give a URL"),
-        ("https://user@host", "give a URL"),
-        ("ftp://host", "give a URL"),
+        ("http://management.azure.com", "is taken for this machine"),
+        ("http://10.0.0.1:80", "is taken for this machine"),
+        ("management.azure.com", "write a URL"),
+        ("https://user@host", "write a URL"),
+        ("ftp://host", "write a URL"),
     ],
 )
 def test_an_endpoint_that_would_show_tokens_is_refused(endpoint: str, say: str) -> None:

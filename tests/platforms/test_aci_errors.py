@@ -13,6 +13,7 @@ from push_pools.domain.errors import (
     PlatformUnavailable,
     SubmissionUncertain,
 )
+from push_pools.domain.failures import row_of
 from push_pools.platforms.aci_errors import RULES, TYPE, asking_error, ours_from, prepare_error, submit_error
 from push_pools.testing import aci_faults
 from push_pools.testing.aci_double import AciDouble, Fault, ManualClock
@@ -89,6 +90,13 @@ def test_an_answer_is_the_right_error(world: AciWorld, answer: Any) -> None:
     assert getattr(error, "variable", None) == variable
     assert error.codes
     assert not world.double.started
+    assert not row_of(TYPE, codes=error.codes, reason=error.reason).name.startswith("unknown") or status in (408, 409)
+
+
+def test_what_a_policy_forbids_is_not_taken_for_a_missing_permission(world: AciWorld) -> None:
+    error = raised(world, Fault.answer("RequestDisallowedByPolicy", "disallowed by policy 'x'", status=403))
+
+    assert row_of(TYPE, codes=error.codes, reason=error.reason).name == "aci/policy"
 
 
 @pytest.mark.parametrize(
@@ -142,7 +150,7 @@ def test_a_question_that_fails_is_asked_again_whatever_it_is() -> None:
 
     assert isinstance(prepare_error(Denied()), JobRejected)
     assert type(asking_error(Denied())) is PlatformUnavailable
-    assert asking_error(Denied()).codes == ("AuthorizationFailed",)
+    assert asking_error(Denied()).codes == ("AuthorizationFailed", "Http403")
 
 
 def test_whatever_else_is_raised_is_logged_and_ours(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,15 +16,16 @@ from push_pools.domain.states import StateType
 from push_pools.platforms.aci import AciPlatform
 from push_pools.platforms.aci_errors import TYPE
 from push_pools.ports import PlatformContext
-from push_pools.services.explain import entry_text
+from push_pools.services.explain import entry_text, explain_run
 from push_pools.services.runs import read_logs
 from push_pools.services.stop import cancel_run
 from push_pools.services.sweep import sweep
 from push_pools.testing import aci_faults
 from push_pools.testing.aci_double import AciDouble, Fault, GroupPlan, GroupTimes, Subscription
+from push_pools.testing.aci_rules import REGION
 from tests.world import OnePlatform, World
 
-from .aci_world import TEMPLATE, USUAL
+from .aci_world import SUBSCRIPTION, TEMPLATE, USUAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -202,7 +203,9 @@ def test_runs_wait_for_their_turn_with_a_reason() -> None:
     paced.pass_time(30)
     waiting = [paced.get(run) for run in runs if not paced.get(run).is_final and paced.get(run).job is None]
     assert len(waiting) == 3
-    assert all("calls a second" in str(run.journal[-1].facts) for run in waiting)
+    for run in waiting:
+        story = explain_run(run, paced.clock.now())
+        assert f"pacing: aci/create/{SUBSCRIPTION}/{REGION} allows 16 calls an hour" in story.waits_for
     # In small steps: a place is lost to a run that comes more than 5 s late for it.
     paced.pass_time(900, step=2)
     paced.settle()

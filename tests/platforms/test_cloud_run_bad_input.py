@@ -17,6 +17,7 @@ from push_pools.services.explain import explain_run
 from push_pools.settings import Settings
 from push_pools.testing.clocks import ManualClock
 from push_pools.testing.cloud_run_double import Fault, PerMinute, Project
+from tests.credentials.test_gcp import a_key, federation
 
 from .test_cloud_run_service import CloudRunServiceWorld, trigger
 
@@ -175,6 +176,69 @@ def test_a_name_that_somebody_else_has_taken(world: CloudRunServiceWorld) -> Non
     assert not world.double.started
     assert len(world.double.model.jobs) == 1
     assert world.double.calls["CancelExecution"] == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "rules", "class_", "cause", "suggestion"),
+    [
+        (
+            {"service_account_info": {"private_key": "-----BEGIN PRIVATE KEY-----\nno\n-----END PRIVATE KEY-----"}},
+            Project(),
+            "configuration",
+            "the private key of the service account cannot be read",
+            "as Google made it",
+        ),
+        (
+            {"service_account_info": {}},
+            Project(service_accounts=set()),
+            "permission",
+            "account not found",
+            "write a key that is active into the block",
+        ),
+        ({"external_account": {}}, Project(denied={"sts.exchange"}), "permission", "attribute condition", "AWS role"),
+        (
+            {"external_account": {}},
+            Project(denied={"iam.serviceAccounts.getAccessToken"}),
+            "permission",
+            "iam.serviceAccounts.getAccessToken",
+            "roles/iam.workloadIdentityUser",
+        ),
+    ],
+    ids=["malformed key", "account that is gone", "provider's condition", "impersonation"],
+)
+def test_credentials_that_google_does_not_take_end_the_run_with_what_to_correct(
+    world: CloudRunServiceWorld,
+    monkeypatch: pytest.MonkeyPatch,
+    fields: dict[str, dict[str, Any]],
+    rules: Project,
+    class_: str,
+    cause: str,
+    suggestion: str,
+) -> None:
+    """The tokens are asked for at the double too; nothing is created, and no part of a key is told."""
+    for name, value in {"AWS_ACCESS_KEY_ID": "AKIADOUBLE", "AWS_SECRET_ACCESS_KEY": "double"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    makers = {"service_account_info": a_key, "external_account": federation}
+    ((kind, changes),) = fields.items()
+    document = {kind: makers[kind](world.double, **changes)}
+    world.use(block=GcpCredentials.model_validate({"project": "acme", **document}))
+    world.double.model.rules = rules
+    run = trigger(world)
+
+    world.pass_time(10)
+
+    state = world.get(run).state
+    assert (state.type, state.failure_class) == (StateType.CRASHED, class_)
+    assert cause in state.message
+    assert "job variable 'credentials'" in state.message
+    assert "BEGIN" not in state.message
+    assert suggestion in str(state.suggestion)
+    world.double.model.rules = Project()
+    world.use()  # Whether something is left is looked at once somebody can.
+    world.settle()
+    assert not world.double.started
+    assert not world.double.calls["CreateJob"]
 
 
 def test_credentials_that_have_expired_are_waited_for_an_hour(world: CloudRunServiceWorld) -> None:

@@ -52,8 +52,8 @@ class CloudRunServiceWorld(World):
     def __init__(self, **options: Any) -> None:
         super().__init__()
         self.double = CloudRunDouble(clock=self.clock, times=LifecycleTimes(3, 1), **options).start()
-        settings = {"cloud_run_endpoint": self.double.endpoint, "cloud_run_writes_per_minute": "6000"}
-        self.use(settings)
+        self.settings = {"cloud_run_endpoint": self.double.endpoint, "cloud_run_writes_per_minute": "6000"}
+        self.use()
         now = self.clock.now()
         self.store.delete(self.pool)
         self.pool = self.store.put(
@@ -67,9 +67,10 @@ class CloudRunServiceWorld(World):
             )
         )
 
-    def use(self, settings: dict[str, str]) -> None:
-        """Build the platform anew, with these settings."""
-        context = PlatformContext(lambda _: GcpCredentials(project="acme"), settings, self.clock, self.clock)
+    def use(self, settings: dict[str, str] | None = None, block: GcpCredentials | None = None) -> None:
+        """Build the platform anew, with these settings and credentials."""
+        opened = block or GcpCredentials(project="acme")
+        context = PlatformContext(lambda _: opened, settings or self.settings, self.clock, self.clock)
         self.app = replace(self.app, platforms=OnePlatform(cast(Any, CloudRunPlatform(context))))
 
     def sweep(self) -> None:

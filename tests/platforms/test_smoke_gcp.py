@@ -39,7 +39,8 @@ def test_everything_holds_and_nothing_is_left() -> None:
         assert len(report["checks"]) == 7
         answers = dict(report["answers"])
         assert len(answers) == 4
-        assert "['taken', 'taken']; executions ['x', 'y']" in answers["two concurrent UpdateJob with different tokens"]
+        updates = answers["two concurrent UpdateJob with different tokens"]
+        assert "['taken', 'taken']; executions ['x', 'y']; each with the environment of its own update: True" in updates
         assert json.loads(answers["time-outs of a task"]) == {"1 h": "taken", "24 h": "taken", "168 h": "taken"}
         assert not cloud.model.jobs
         assert not cloud.running()

@@ -8,11 +8,17 @@ import pytest
 
 from push_pools.domain.admin import read_request
 from push_pools.domain.deployments import Deployment
-from push_pools.domain.errors import InUse, InvalidInput, NotAllowed, NotFound
+from push_pools.domain.errors import InUse, InvalidInput, InvalidJobVariables, NotAllowed, NotFound
 from push_pools.domain.pools import BlockDocument, Variable, WorkPool, WorkQueue
 from push_pools.services.administer import administer
 from push_pools.services.blocks import open_block
-from push_pools.services.catalogue import create_work_pool, update_work_pool
+from push_pools.services.catalogue import (
+    create_work_pool,
+    create_work_queue,
+    pool_template,
+    set_job_variables,
+    update_work_pool,
+)
 from tests.services.catalogue_app import make_app
 
 if TYPE_CHECKING:
@@ -155,6 +161,119 @@ def test_a_queue_that_terraform_no_longer_names_is_removed(app: App) -> None:
     assert sorted(queue.name for queue in app.store.list(WorkQueue)) == ["default", "slow"]
 
 
+def test_an_input_that_could_not_be_read_is_corrected(app: App) -> None:
+    """Terraform keeps what was refused as the last input."""
+    terraform(app, "update", "variable", "region", {"value": "eu"}, {"kind": "nonsense", "spec": 3})
+    assert stored(app, "variable").value == "eu"
+
+
+def test_a_queue_that_is_in_use_keeps_all_of_an_update_from_being_written(app: App) -> None:
+    """Else the pool would be changed and the queue forgotten: Terraform takes the refused input for the last one."""
+    spec = {"type": "fake", "work_queues": [{"name": "urgent"}]}
+    before = {"version": 1, "kind": "work-pool", "name": "nightly", "spec": spec, "managed_by": OWNER}
+    terraform(app, "create", "work-pool", "nightly", spec)
+    place = {"name": "nightly", "work_queue_name": "urgent"}
+    put(app, "deployment", "etl/hourly", {"work_pool": place})
+    changed = {"type": "fake", "concurrency_limit": 7}
+    with pytest.raises(InUse, match="deployment etl/hourly"):
+        terraform(app, "update", "work-pool", "nightly", changed, before)
+    assert stored(app, "work-pool").concurrency_limit is None
+    delete(app, "deployment", "etl/hourly")
+    terraform(app, "update", "work-pool", "nightly", changed, {**before, "spec": changed})
+    assert [queue.name for queue in app.store.list(WorkQueue)] == ["default"]
+    assert stored(app, "work-pool").concurrency_limit == 7
+
+
+def test_queues_that_nobody_manages_stay_in_a_pool_of_terraform_s(app: App) -> None:
+    terraform(app, "create", "work-pool", "nightly", {"type": "fake"})
+    create_work_queue(app, "nightly", "by-hand")
+    terraform(app, "update", "work-pool", "nightly", {"type": "fake", "description": "x"})
+    assert [queue.name for queue in app.store.list(WorkQueue)] == ["by-hand", "default"]
+
+
+@pytest.mark.parametrize("kind", list(SPECS))
+def test_a_module_that_is_renamed_keeps_its_records(app: App, kind: str) -> None:
+    put_all(app, managed_by=OWNER)
+    name, spec = SPECS[kind]
+    before = {"version": 1, "kind": kind, "name": name, "spec": spec, "managed_by": "terraform:module.stranger"}
+    request = {"version": 1, "kind": kind, "name": name, "spec": spec, "managed_by": "terraform:module.renamed"}
+    with pytest.raises((NotAllowed, InvalidInput), match=f"managed by {OWNER}"):
+        administer(read_request({**request, "tf": {"action": "update", "prev_input": before}}), app)
+    before["managed_by"] = OWNER
+    for _ in range(2):
+        administer(read_request({**request, "tf": {"action": "update", "prev_input": before}}), app)
+    assert stored(app, kind).managed_by == "terraform:module.renamed"
+    if kind == "work-pool":
+        owners = {queue.name: queue.managed_by for queue in app.store.list(WorkQueue)}
+        assert owners["default"] == "terraform:module.renamed"
+
+
+# -- what is left to others
+
+
+OPEN = {"work_pool": {"name": "nightly", "job_variables": {"seconds": 1}, "open_job_variables": ["seconds"]}}
+
+
+def test_an_update_keeps_what_others_have_set(app: App) -> None:
+    put(app, "work-pool", "nightly", {"type": "fake"}, managed_by=OWNER)
+    put(app, "deployment", "etl/hourly", OPEN, managed_by=OWNER)
+    assert stored(app, "deployment").job_variables == {"seconds": 1}
+    set_job_variables(app, "etl/hourly", {"seconds": 5})
+    changed = {
+        **OPEN,
+        "description": "x",
+        "work_pool": {**OPEN["work_pool"], "job_variables": {"seconds": 2, "exit_code": 1}},
+    }
+    put(app, "deployment", "etl/hourly", changed, managed_by=OWNER)
+    assert stored(app, "deployment").job_variables == {"seconds": 5, "exit_code": 1}
+    put(
+        app,
+        "deployment",
+        "etl/hourly",
+        {"work_pool": {"name": "nightly", "job_variables": {"seconds": 3}}},
+        managed_by=OWNER,
+    )
+    assert stored(app, "deployment").job_variables == {"seconds": 3}
+
+
+def test_a_new_name_keeps_what_others_have_set(app: App) -> None:
+    put(app, "work-pool", "nightly", {"type": "fake"}, managed_by=OWNER)
+    before = {"version": 1, "kind": "deployment", "name": "etl/hourly", "spec": OPEN, "managed_by": OWNER}
+    terraform(app, "create", "deployment", "etl/hourly", OPEN)
+    set_job_variables(app, "etl/hourly", {"seconds": 5})
+    for _ in range(2):
+        terraform(app, "update", "deployment", "etl/daily", OPEN, before)
+    (left,) = app.store.list(Deployment)
+    assert (left.key, left.job_variables) == ("etl/daily", {"seconds": 5})
+
+
+def test_only_what_is_left_to_others_may_be_set_by_others(app: App) -> None:
+    put(app, "work-pool", "nightly", {"type": "fake"}, managed_by=OWNER)
+    put(app, "deployment", "etl/hourly", OPEN, managed_by=OWNER)
+    with pytest.raises(NotAllowed) as caught:
+        set_job_variables(app, "etl/hourly", {"seconds": 5, "exit_code": 1})
+    assert str(caught.value) == (
+        f"deployment 'etl/hourly' is managed by {OWNER}; change it there: "
+        "it leaves only seconds to others, not exit_code"
+    )
+    assert stored(app, "deployment").job_variables == {"seconds": 1}
+    with pytest.raises(InvalidJobVariables):
+        set_job_variables(app, "etl/hourly", {"seconds": "many"})
+
+
+def test_a_value_that_others_set_is_checked_when_the_pool_changes(app: App) -> None:
+    """The owner is told, since the deployment could not run."""
+    put(app, "work-pool", "nightly", {"type": "fake"}, managed_by=OWNER)
+    put(app, "deployment", "etl/hourly", OPEN, managed_by=OWNER)
+    set_job_variables(app, "etl/hourly", {"seconds": 5})
+    template = pool_template(app, "fake", None, {})
+    template["variables"]["properties"]["seconds"] = {"type": "string"}
+    put(app, "work-pool", "other", {"type": "fake", "base_job_template": template}, managed_by=OWNER)
+    moved = {"work_pool": {"name": "other", "open_job_variables": ["seconds"]}}
+    with pytest.raises(InvalidInput, match=r"job_variables\.seconds: 5 is not of type 'string'"):
+        put(app, "deployment", "etl/hourly", moved, managed_by=OWNER)
+
+
 # -- refusals
 
 
@@ -189,6 +308,13 @@ def test_a_request_that_cannot_be_read_is_refused(request_: dict[str, Any], say:
         ("work-pool", "a", {}, "spec.type: it is missing"),
         ("work-pool", "a", {"type": "fake", "concurrency_limit": -1}, "spec.concurrency_limit"),
         ("deployment", "a", {"work_pool": {"name": "nope"}}, "work pool 'nope' does not exist"),
+        (
+            "deployment",
+            "a",
+            {"work_pool": {"name": "nightly", "open_job_variables": ["second"]}},
+            "did you mean 'seconds'",
+        ),
+        ("deployment", "a", {"work_pool": {"name": "nightly", "open_job_variables": "image"}}, "it is a list of names"),
         ("block", "secret/token", {"value": 3}, "the value, which is not shown"),
         ("block", "secret/token", {"valu": "canary"}, "no field 'valu'"),
     ],
@@ -196,6 +322,7 @@ def test_a_request_that_cannot_be_read_is_refused(request_: dict[str, Any], say:
 def test_a_wrong_write_is_refused_as_the_command_line_refuses_it(
     app: App, kind: str, name: str, spec: dict[str, Any], say: str
 ) -> None:
+    create_work_pool(app, "nightly", "fake")
     with pytest.raises(InvalidInput, match=say) as caught:
         put(app, kind, name, spec)
     assert "canary" not in str(caught.value)

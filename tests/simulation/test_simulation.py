@@ -57,7 +57,7 @@ def test_a_broken_story_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
     """To one that breaks the same sentence, with fewer choices."""
     from push_pools.domain import transitions
 
-    monkeypatch.setattr(transitions, "is_closed", lambda job, now, timing: True)
+    monkeypatch.setattr(transitions, "_surely_gone", lambda job, seen, timing: True)
     broken = next(told for told in map(tell, range(FIXED, FIXED + 200)) if told.violation is not None)
     best, choices = shrink(broken, seconds=5)
     assert best.violation is not None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
-from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -212,7 +211,7 @@ class Lanes(RuleBasedStateMachine):
         self.world = LanesWorld(SqliteStore(self.file) if self.file else self.ledger())
         self.app = self.world.app
         stamps = {"created_at": self.world.clock.now(), "updated_at": self.world.clock.now()}
-        self.world.store.put(WorkQueue(id=uuid4(), work_pool="local", name="urgent", priority=2, **stamps))
+        self.world.store.put(WorkQueue(id=self.world.new_id(), work_pool="local", name="urgent", priority=2, **stamps))
         stubborn = RetryPolicy(attempts=3, on=tuple(FailureClass), backoff_seconds=5)
         self.world.deploy("plain", retries=stubborn)
         self.world.deploy("urgent", work_queue="urgent", retries=stubborn)

@@ -48,7 +48,8 @@ class Trouble:
         create_table(self.model, "ledger")
 
     def store(self) -> Store:
-        store = DynamoStore(Calls(self.model, "ledger", pause=lambda seconds: None, jitter=random.Random(0)))
+        calls = Calls(self.model, "ledger", pause=lambda seconds: None, jitter=random.Random(0))
+        store = DynamoStore(calls, ledger_id=UUID(int=0))
         self.model.fault = self._fault
         self.model.index_lag = self._lag
         return store

@@ -164,7 +164,8 @@ def test_an_old_terraform_is_said(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_refused() -> None:
     done = subprocess.run([sys.executable, str(SCRIPT), "nowhere"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "nowhere has no .tf files; known are modules/" in done.stderr
+    assert "nowhere has no .tf files; known are " in done.stderr
+    assert "modules/service" in done.stderr
 
 
 def test_every_folder_of_configuration_is_found() -> None:

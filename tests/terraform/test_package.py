@@ -60,7 +60,9 @@ def test_its_handlers_are_imported_from_it_alone(host_bundle: Bundle, tmp_path: 
     """Beside what Lambda brings, which here comes last on the path; nothing of the source tree is seen."""
     with zipfile.ZipFile(host_bundle.path) as archive:
         archive.extractall(tmp_path / "task")
-    modules = sorted(entry["handler"].rpartition(".")[0] for entry in FUNCTIONS.values())
+    # Those of other clouds need what only a bundle of `--set all` has.
+    here = [entry for name, entry in FUNCTIONS.items() if not name.endswith(("_cloud_run", "_aci"))]
+    modules = sorted(entry["handler"].rpartition(".")[0] for entry in here)
     lambda_brings = tmp_path / "runtime"
     lambda_brings.mkdir()
     site = Path(boto3.__file__).parent.parent

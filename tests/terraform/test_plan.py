@@ -231,11 +231,20 @@ def shown() -> list[Metric]:
     return [(space, name, dict(zip(rest[::2], rest[1::2], strict=True))) for space, name, *rest in listed]
 
 
+def emitted() -> set[str]:
+    """Return the names of what functions count."""
+    source = "".join(path.read_text() for path in (ROOT / "push_pools" / "functions").glob("*.py"))
+    return {*re.findall(r'\bcount\("(\w+)"', source), counted.RUNS_FAILED, counted.ERRORS_LOGGED}
+
+
+def test_what_is_counted_is_documented() -> None:
+    page = (ROOT / "docs" / "aws.md").read_text(encoding="utf-8")
+    assert not [name for name in emitted() if f"`{name}`" not in page]
+
+
 def test_alarms_and_dashboard_are_about_what_is_there() -> None:
     queues = {each["name"] for each in PLAN.queues.values()}
     functions = {each["function_name"] for each in PLAN.functions.values()}
-    source = "".join(path.read_text() for path in (ROOT / "push_pools" / "functions").glob("*.py"))
-    emitted = set(re.findall(r'\bcount\("(\w+)"', source)) | {counted.RUNS_FAILED, counted.ERRORS_LOGGED}
     table = PLAN.one("aws_dynamodb_table.ledger")["name"]
     for namespace, name, dimensions in [*alarmed(), *shown()]:
         ((key, value),) = dimensions.items()
@@ -248,7 +257,7 @@ def test_alarms_and_dashboard_are_about_what_is_there() -> None:
                 assert (key, value) == ("TableName", table)
             case _:
                 assert namespace == SOURCE
-                assert name in emitted, f"nothing counts {name}"
+                assert name in emitted(), f"nothing counts {name}"
                 assert (key, value) == ("service", PLAN.environ("submit_ecs")["PUSH_POOLS_AWS_TABLE"])
 
 

@@ -15,7 +15,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -1219,13 +1218,6 @@ def test_answers_have_only_members_of_the_service_model(world: World) -> None:
     for operation, body in asked:
         shape = world.client.meta.service_model.operation_model(operation).output_shape
         assert unknown_members(shape, world.ecs.model.call(operation, body), operation) == []
-
-
-def test_the_example_in_the_documentation_runs() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
-    example = page.partition("## Amazon ECS")[2].partition("```python\n")[2].partition("```")[0]
-    assert "EcsDouble" in example
-    exec(compile(example, "docs/testing.md", "exec"), {})
 
 
 # -- The token rule against a tiny reference ------------------------------------------------------

@@ -50,7 +50,7 @@ def a_job(key: str = "pp-a", pid: str | None = None) -> Job:
 
 def set_limit(store: Store, scope: str, slots: int | None, **changes: object) -> Limit:
     """Write a limit over the one that is there."""
-    return store.put_limit(replace(store.limit_of(scope), slots=slots, **changes))  # type: ignore[arg-type]
+    return store.put_limit(replace(store.limit_of(scope), slots=slots, **changes))  # type: ignore[arg-type] # Fields by name.
 
 
 class StoreContract:

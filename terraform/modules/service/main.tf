@@ -11,12 +11,11 @@ locals {
 
   known_platforms = sort([for name in keys(local.table.functions) : trimprefix(name, "submit_") if startswith(name, "submit_")])
   other_platforms = setsubtract(local.known_platforms, var.platforms)
+  left_out        = flatten([for each in local.other_platforms : ["submit_${each}", "poll_${each}"]])
   # A function of a cloud is named for it; all others are installed always, and the webhook when asked for.
   functions = {
     for name, entry in local.table.functions : name => entry
-    if !contains([for each in local.other_platforms : "submit_${each}"], name)
-    && !contains([for each in local.other_platforms : "poll_${each}"], name)
-    && (entry.trigger.type != "function_url" || var.webhook.enabled)
+    if !contains(local.left_out, name) && (entry.trigger.type != "function_url" || var.webhook.enabled)
   }
   mapped = { for name, entry in local.functions : name => entry.trigger if entry.trigger.type == "sqs" }
   queues = { for name, queue in local.table.queues : name => queue if contains(values(local.mapped)[*].queue, name) }

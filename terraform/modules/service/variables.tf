@@ -17,7 +17,7 @@ variable "region" {
 }
 
 variable "platforms" {
-  description = "The clouds to install functions and queues for, as infra/functions.json names them: its functions submit_NAME and poll_NAME."
+  description = "The clouds to install functions and queues for, as infra/functions.json names them: its functions submit_NAME and poll_NAME. Clouds other than ecs need a bundle of `python infra/package.py --set all`."
   type        = set(string)
   default     = ["ecs"]
   nullable    = false

@@ -1,0 +1,13 @@
+terraform {
+  required_version = ">= 1.9" # Validations that look at other variables.
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 6.0, < 7.0"
+    }
+    azurerm = {
+      source  = "hashicorp/azurerm"
+      version = ">= 4.0, < 5.0"
+    }
+  }
+}
