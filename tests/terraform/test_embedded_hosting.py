@@ -92,6 +92,14 @@ def test_the_unit_has_a_home_of_its_own_and_settings_that_are_known(unit: RawCon
     assert service["KillMode"] == "process"  # Local jobs outlive a restart.
 
 
+def test_the_unit_has_no_rights_but_a_user_s(unit: RawConfigParser) -> None:
+    service = unit["Service"]
+    assert service["User"] not in ("", "root")
+    assert service["CapabilityBoundingSet"] == ""  # Its port needs none.
+    assert service["NoNewPrivileges"] == service["PrivateDevices"] == service["ProtectKernelModules"] == "yes"
+    assert (service["ProtectSystem"], service["UMask"]) == ("strict", "0077")
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     """Its program is not installed here, so another one stands in its place."""
