@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from tests.simulation.aci import AciStories
+from tests.simulation.cloud_run import CloudRunStories
 from tests.simulation.ecs import EcsStories
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from push_pools.domain.records import Timing
@@ -41,5 +44,13 @@ class Adapter(Protocol):
         """
         ...
 
+    def on_clock(self, engine: Engine) -> AbstractContextManager[None]:
+        """Have what the adapter measures with a clock of its own be simulated time."""
+        ...
 
-ADAPTERS: Final[Mapping[str, Adapter]] = {"ecs": EcsStories()}
+
+ADAPTERS: Final[Mapping[str, Adapter]] = {
+    "aci": AciStories(),
+    "cloud_run": CloudRunStories(),
+    "ecs": EcsStories(),
+}

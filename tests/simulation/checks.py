@@ -339,8 +339,9 @@ class Checks:
         found: set[tuple[str, str | None, int | None]] = set()
         if run.cancel is not None:
             found |= {("CANCELLED", None, code) for code in codes}
-        if "rejected" in self.cloud.answers.get((run.id, run.attempt), ()):
-            found |= {("CRASHED", class_, code) for code in codes for class_ in _ANSWERS["rejected"]}
+        for answer in self.cloud.answers.get((run.id, run.attempt), ()):
+            if answer in _REJECTIONS:
+                found |= {("CRASHED", class_, code) for code in codes for class_ in _ANSWERS[answer]}
         policy, recorded = run.policy, run.job
         if policy is None or recorded is None or recorded.stopping_since is None:
             return found
@@ -447,7 +448,14 @@ _ANSWERS: Final = {
     "throttled": ("quota", "platform"),
     "rejected": ("permission", "platform"),
     "capacity": ("capacity", "platform"),
+    "expired": ("permission", "platform"),
+    "unreachable": ("network", "platform"),
+    "no image": ("image", "platform"),
+    "registry": ("image", "platform"),
 }
+"""From how a call was refused, to the classes that the attempt may end with."""
+_REJECTIONS: Final = frozenset({"rejected", "no image"})
+"""Those that are for good, so that a job which is found after all is stopped with them."""
 DAY: Final = 24 * 3600.0
 
 

@@ -5,9 +5,11 @@ What goes wrong on the way is drawn as for the other clouds; what ECS remembers 
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 from uuid import UUID
 
 from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError
@@ -16,6 +18,7 @@ from pydantic import PrivateAttr
 from push_pools.credentials.aws import AwsCredentials
 from push_pools.domain.jobs import default_base_job_template
 from push_pools.domain.runs import JobHandle
+from push_pools.platforms import ecs
 from push_pools.platforms.ecs import EcsPlatform
 from push_pools.platforms.ecs_config import EcsJobConfiguration, EcsVariables
 from push_pools.platforms.ecs_observe import observation, run_of
@@ -29,7 +32,7 @@ from tests.simulation.clouds import CANARY, LANDS, LASTS, LATENCY, SKEW_SECONDS,
 from tests.simulation.engine import START, Engine, HandlersLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from push_pools.domain.records import Timing
 
@@ -334,6 +337,11 @@ class EcsStories:
             lock: Any = HandlersLock(engine)  # It stands for a lock of threads.
             stripe.lock = lock
         return platform
+
+    @contextlib.contextmanager
+    def on_clock(self, engine: Engine) -> Iterator[None]:
+        with mock.patch.object(ecs, "time", SimpleNamespace(monotonic=lambda: engine.now)):
+            yield
 
 
 def error(code: str, message: str, status: int = 400, **members: Any) -> ClientError:

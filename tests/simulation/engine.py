@@ -66,7 +66,7 @@ class Host:
 class Task:
     """One handler at work: a greenlet on a host."""
 
-    __slots__ = ("about", "due", "greenlet", "host", "is_doomed", "is_over", "name", "on_end", "port_entered")
+    __slots__ = ("about", "due", "greenlet", "host", "is_doomed", "is_over", "name", "on_end", "port", "port_entered")
 
     def __init__(self, host: Host, name: str, about: UUID | None) -> None:
         self.host, self.name, self.about = host, name, about
@@ -74,8 +74,10 @@ class Task:
         self.greenlet: Any = None
         self.on_end: Callable[[], None] | None = None
         self.due = float("inf")
+        self.port = ""
+        """The platform call that it makes, or made last."""
         self.port_entered = 0.0
-        """When it began its present platform call: what keeps it after that is the presumption's affair."""
+        """When it began its present submit: what keeps it after that is the presumption's affair."""
 
 
 class Engine:

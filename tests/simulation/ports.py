@@ -220,6 +220,8 @@ class PlacedPlatform:
 
         def call(*args: Any, **options: Any) -> Any:
             engine.place(where)
+            if engine.current is not None:
+                engine.current.port = method
             result = attribute(*args, **options)
             engine.place(where)
             return result
@@ -230,7 +232,7 @@ class PlacedPlatform:
     def submit(self, job: Any, key: str) -> Any:
         engine = self._engine
         if engine.current is not None:
-            engine.current.port_entered = engine.now
+            engine.current.port, engine.current.port_entered = "submit", engine.now
         engine.place("platform.submit")
         handle = self._port.submit(job, key)
         engine.place("platform.submit")

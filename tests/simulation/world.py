@@ -89,6 +89,7 @@ class World:
     def __init__(self, seed: int, replayed: Sequence[int] | None = None) -> None:
         self.seed = seed
         chance = self.chance = Chance(seed, replayed)
+        self.family = draw_family(chance)
         self.engine = engine = Engine(chance)
         self.timing = Timing(submit_seconds=chance.pick((3600.0, 3600.0, 4 * 3600.0)))
         self.serial = itertools.count(1)
@@ -96,7 +97,6 @@ class World:
         engine.offset = chance.pick((0.0, 86_400.0 * 40, -86_400.0 * 40))
         self.is_calm = chance.below(10) == 1
         self.is_embedded = chance.below(2) == 1
-        self.family = chance.pick(sorted(ADAPTERS if chance.below(6) == 1 else FAMILIES))
         self.adapter = ADAPTERS.get(self.family)
         """The real adapter of the family; without one, its rules alone."""
         self.ledger_kind = self._draw_ledger()
@@ -168,10 +168,19 @@ class World:
         self.cloud.on_start = self._job_started
         self.cloud.removed_running = self.checks.removed_running
         self.cloud.on_end = self._job_ended
+        self.cloud.attempt_of, self.cloud.is_recorded = self._attempt_of, self._is_recorded
         self.log = LogCollector(self.checks)
 
     def _call_until(self, key: str) -> Any:
         return self.checks.call_until.get(key)
+
+    def _attempt_of(self, run_id: UUID | None) -> int:
+        run = self.checks.runs.get(run_id) if run_id else None
+        return run.attempt if run is not None else 1
+
+    def _is_recorded(self, job: Any) -> bool:
+        run = self.checks.runs.get(job.run_id)
+        return run is not None and run.job is not None and run.job.key == job.key and run.job.pid is not None
 
     def _build_hosts(self) -> None:
         self.vault = LocalVault.from_key(b"k" * 32)
@@ -720,6 +729,19 @@ class _WithSecret:
         return self._platform.prepare(job, memo)
 
 
+def draw_family(chance: Chance) -> str:
+    """Return the family of a story's platforms: it is what is drawn first, so that stories of one can be chosen.
+
+    Each real adapter has about an eighth of the stories.
+    """
+    return chance.pick(sorted(ADAPTERS if 0 < chance.below(8) <= len(ADAPTERS) else FAMILIES))
+
+
+def family_of(seed: int) -> str:
+    """Return the family of a seed's story."""
+    return draw_family(Chance(seed))
+
+
 def tell(seed: int, replayed: Sequence[int] | None = None) -> Outcome:
     """Tell the story of a seed, or one that makes these choices, and return what it came to."""
     with ids_of(seed):
@@ -752,8 +774,10 @@ def ids_of(seed: int) -> Iterator[None]:
 def _tell(seed: int, replayed: Sequence[int] | None) -> Outcome:
     world = World(seed, replayed)
     outcome = Outcome(seed, kind=world.kind())
+    on_clock = world.adapter.on_clock(world.engine) if world.adapter is not None else contextlib.nullcontext()
     try:
-        world.tell()
+        with on_clock:
+            world.tell()
     except Violation as violation:
         outcome.violation = violation
         outcome.why = world.why(violation.run_id)
