@@ -61,13 +61,18 @@ def check_used(references: References, *expressions: str) -> None:
     Raises:
         InvalidExpression: One is not used.
     """
-    used = {token for expression in expressions for token in _tokens(expression)}
+    used = _used(expressions)
     for kind, given in (("Names", references.names), ("Values", references.values)):
         if unused := sorted(set(given) - used):
             raise InvalidExpression(f"Value provided in ExpressionAttribute{kind} unused in expressions: {unused}")
 
 
 # -- reading -------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=1000)
+def _used(expressions: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(token for expression in expressions for token in _tokens(expression))
 
 
 def _tokens(expression: str) -> list[str]:

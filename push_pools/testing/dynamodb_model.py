@@ -618,7 +618,7 @@ def _value_size(value: Value) -> int:
     ((kind, content),) = value.items()
     match kind:
         case "S":
-            return len(content.encode())
+            return len(content) if content.isascii() else len(content.encode())
         case "B":
             return len(content)
         case "N":

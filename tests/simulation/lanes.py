@@ -86,6 +86,8 @@ class LaneChecks:
         """When a slot was last given back, or a record of the catalogue written."""
         self._fits_since: dict[UUID, float] = {}
         self._parked_at: dict[UUID, float] = {}
+        self._known: dict[Any, Any] = {}
+        """What was read of the ledger at this moment."""
 
     def asked(self, method: str, args: Sequence[Any], options: Mapping[str, Any]) -> None:
         """A handler asks the ledger something.
@@ -134,6 +136,7 @@ class LaneChecks:
         began = self.began.get(task) if task is not None else None
         if began is None or self.changed_at >= began:
             return  # What fits has changed since it began.
+        self._known.clear()
         mine = self._place(run)
         pool = self._pool()
         if pool is not None and pool.is_paused:
@@ -145,11 +148,20 @@ class LaneChecks:
                 name = other.deployment
                 self.checks._violate("in order", f"a later run than {other.id} of {name} was admitted", run.id)
 
+    def _read(self, method: str, *args: Any) -> Any:
+        """Ask the ledger, at most once between two moments at which it is looked at."""
+        where = (method, *args)
+        if where not in self._known:
+            self._known[where] = getattr(self.store, method)(*args)
+        return self._known[where]
+
     def _pool(self) -> WorkPool | None:
-        return self.store.get(WorkPool, POOL)
+        pool: WorkPool | None = self._read("get", WorkPool, POOL)
+        return pool
 
     def _queue(self, run: FlowRun) -> WorkQueue | None:
-        return self.store.get(WorkQueue, f"{run.work_pool}/{run.work_queue}")
+        queue: WorkQueue | None = self._read("get", WorkQueue, f"{run.work_pool}/{run.work_queue}")
+        return queue
 
     def _place(self, run: FlowRun) -> Any:
         queue = self._queue(run)
@@ -158,7 +170,7 @@ class LaneChecks:
     def _fits(self, run: FlowRun) -> bool:
         """Whether a waiting run could be admitted now: its lane is open, and all it needs is free."""
         pool, queue = self._pool(), self._queue(run)
-        deployment = self.store.find(Deployment, run.deployment_id) if run.deployment_id else None
+        deployment = self._read("find", Deployment, run.deployment_id) if run.deployment_id else None
         if pool is None or queue is None or pool.is_paused or queue.is_paused:
             return False
         needed = [
@@ -170,7 +182,7 @@ class LaneChecks:
             if run.schedule is not None and run.schedule.overlap != "allow":
                 needed.append((f"DEP#{deployment.id}#OVERLAP", 1))
         return all(
-            limit is None or scope in run.slots or len(self.store.slots(scope)[1]) < limit for scope, limit in needed
+            limit is None or scope in run.slots or len(self._read("slots", scope)[1]) < limit for scope, limit in needed
         )
 
     # -- jobs
@@ -190,14 +202,15 @@ class LaneChecks:
 
     def look_around(self) -> None:
         """Slots are those that runs hold, and who waits has a reason."""
+        self._known.clear()
         held: dict[str, set[UUID]] = {}
         unsettled = self.checks.unsettled()
         for run in unsettled:
             for scope in run.slots:
                 held.setdefault(scope, set()).add(run.id)
         for scope, runs in held.items():
-            items = self.store.slots(scope)[1]
-            if items != runs or self.store.limit_of(scope).taken != len(items):
+            items = self._read("slots", scope)[1]
+            if items != runs or self._read("limit_of", scope).taken != len(items):
                 self.checks._violate("slots are what runs hold", f"{scope} has {len(items)}, runs {len(runs)}", None)
         now = self.engine.now
         for run in unsettled:
