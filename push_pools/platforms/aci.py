@@ -187,9 +187,13 @@ class AciPlatform:
             except Exception as error:
                 if code_of(error) not in TAKEN:
                     raise
-        there = self._jobs.get(handle)
+        reason = "the name is taken"
+        try:
+            there = self._jobs.get(handle)
+        except PlatformUnavailable as error:  # Whatever keeps us from looking, the group may be ours.
+            raise SubmissionUncertain(TYPE, f"{reason}: {error.reason}", codes=["NameTaken", *error.codes]) from None
         if there is None:
-            raise SubmissionUncertain(TYPE, "the name is taken, and nothing is there to be seen", codes=["NameTaken"])
+            raise SubmissionUncertain(TYPE, f"{reason}, and nothing is there to be seen", codes=["NameTaken"])
         return there
 
     # -- after the call

@@ -322,6 +322,16 @@ def test_a_name_that_is_taken_and_cannot_be_seen_is_uncertain(world: AciWorld, d
         world.platform.submit(*world.prepared())
 
 
+def test_a_name_that_is_taken_and_cannot_be_asked_for_is_uncertain(world: AciWorld, double: AciDouble) -> None:
+    """That a question failed says nothing about the PUT before it: the group may be there."""
+    double.faults.add("put", aci_faults.transitioning())
+    double.faults.add("get", Fault())
+    double.faults.add("get", aci_faults.server_error())
+    with pytest.raises(SubmissionUncertain, match="the name is taken"):
+        world.platform.submit(*world.prepared())
+    assert len(world.puts()) == 1
+
+
 def test_a_precondition_that_azure_heeds_is_the_same_group(clock: ManualClock) -> None:
     with AciDouble(clock=clock, honours_if_none_match=True, visibility_delay_seconds=0, default_seconds=60) as double:
         world = AciWorld(double, clock)
