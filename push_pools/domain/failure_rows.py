@@ -144,6 +144,13 @@ GENERIC_ROWS: Final = (
         codes={"LedgerUnavailable"},
     ),
     Row(
+        "too-slow",
+        FailureClass.PLATFORM,
+        "what has to be asked before the call took too long, so it was not made: {reason}",
+        "it is tried again; where it happens often, look at the network, and at the memory that the function has",
+        codes={"TooSlow"},
+    ),
+    Row(
         "no-credentials",
         FailureClass.PERMISSION,
         "there are no credentials for the platform: {reason}",

@@ -270,7 +270,7 @@ REFUSED_ROWS: Final = (
         _CLASS.PLATFORM,
         "Azure failed: {reason}",
         "it is tried again",
-        codes={"InternalServerError", "ServerTimeout", "ServiceUnavailable", "Http5*", "TooSlow"},
+        codes={"InternalServerError", "ServerTimeout", "ServiceUnavailable", "Http5*"},
     ),
 )
 

@@ -146,7 +146,7 @@ class CloudRunPlatform:
             connection = self._clients(config.credential_block_id)
             connection.metadata()
             if time.monotonic() - began > BEFORE_CALL_SECONDS:
-                raise PlatformUnavailable(TYPE, "Google took too long to give a token", codes=["NoCredentials"])
+                raise PlatformUnavailable(TYPE, "Google took too long to give a token", codes=["TooSlow"])
         with ours_from(submit_error):
             try:
                 connection.write("jobs", "create_job", request, seconds=CREATE_SECONDS)

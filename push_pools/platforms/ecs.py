@@ -148,7 +148,7 @@ class EcsPlatform:
         with ours_from(submit_error):
             ecs = self._clients(config.credential_block_id, config.region, "ecs", retries=False)
             if time.monotonic() - began > BEFORE_CALL_SECONDS:
-                raise PlatformUnavailable(TYPE, "AWS took too long to give credentials", codes=["NoCredentials"])
+                raise PlatformUnavailable(TYPE, "AWS took too long to give credentials", codes=["TooSlow"])
             try:
                 arn = self._run(ecs, request, began)
             except JobRejected as error:

@@ -51,6 +51,7 @@ CASES = [
     Case("missing", "lost", False, ("gone",), platform=ECS),
     Case("platform-missing", "configuration", False, ("PlatformMissing",), "pip install it"),
     Case("ledger", "platform", True, ("LedgerUnavailable",), "the table is away", platform=ECS),
+    Case("too-slow", "platform", True, ("TooSlow",), "AWS took too long to give credentials", platform=ECS),
     Case("no-credentials", "permission", False, ("NoCredentials",), "Unable to locate credentials", platform=ECS),
     Case("credentials-expired", "permission", False, ("CredentialsExpired", "ExpiredTokenException"), platform=ECS),
     Case("connection", "network", True, ("ConnectFailed",), "refused", platform=ECS),

@@ -100,7 +100,7 @@ class World:
         self.adapter = ADAPTERS.get(self.family)
         """The real adapter of the family; without one, its rules alone."""
         self.ledger_kind = self._draw_ledger()
-        self.sweep_seconds = chance.pick((20.0, 10.0))
+        self.sweep_seconds = chance.pick((20.0, 10.0) if self.is_embedded else (60.0, 20.0))
         self.tells = chance.below(4) > 0
         self.has_lanes, self.has_schedules = chance.below(3) == 1, chance.below(4) == 1
         self._build_ledger()
