@@ -63,13 +63,24 @@ def another_account() -> str:
 
 
 class Living:
-    """An installation that was made from a plan; `task` is the folder of the unpacked bundle."""
+    """An installation that was made from a plan; `task` is the folder of the unpacked bundle.
+
+    `settings` are more of the functions' settings: those that `var.settings` would give.
+    """
 
     def __init__(
-        self, plan: Plan, ministack: Ministack, task: Path, *, account: str = ACCOUNT, **endpoints: str
+        self,
+        plan: Plan,
+        ministack: Ministack,
+        task: Path,
+        *,
+        account: str = ACCOUNT,
+        settings: dict[str, str] | None = None,
+        **endpoints: str,
     ) -> None:
         self._task, self._ministack, self.account = task, ministack, account
         self._endpoints = {f"AWS_ENDPOINT_URL_{name.upper()}": url for name, url in endpoints.items()}
+        self._settings = settings or {}
         self._environments: dict[str, Environment] = {}
         self._calls = task.parent / f"calls-{account}"
         key = self.client("kms").create_key()["KeyMetadata"]["KeyId"]
@@ -160,6 +171,7 @@ class Living:
                 **{each: value for each, value in os.environ.items() if not each.startswith(("AWS_", "PUSH_POOLS_"))},
                 **self._identity(self.account),
                 **self.plan.environ(name),
+                **self._settings,
                 "PYTHONPATH": os.pathsep.join([str(self._task), str(self._task.parent / "runtime")]),
                 "CALLS_FILE": str(self._calls / name),
             }

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 
 REGION: Final = "eu-west-1"
 PLAYED: Final = ("schedule", "submit_ecs", "poll_ecs", "admin", "webhook")
-"""The functions that play a part here. Those of other clouds need a bundle with their clouds' clients: of their plan
-only the wires are compared with the code, in `test_plan.py`."""
+"""The functions that play a part here; those of other clouds do in `test_other_clouds.py`."""
 SECRET: Final = "a secret of theirs"
 REPORT: Final = {"work_pool": {"name": "main"}, "command": "true", "retries": {"attempts": 1}}
 
