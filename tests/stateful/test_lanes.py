@@ -68,6 +68,8 @@ class LanesWorld(World):
         self.wrong: list[str] = []
         self.decisions: list[set[UUID]] = []
         """For each decision under way: who waited, and fitted, when it began."""
+        self._busy: dict[str, set[UUID]] | None = None
+        """Who is active, by scope, while something is judged."""
         super().__init__(store=store)
         self._save, self._put_run = store.save, store.put_run
         store.save, store.put_run = self._judged_save, self._noticed_put  # type: ignore[method-assign]
@@ -111,10 +113,14 @@ class LanesWorld(World):
 
     def busy_in(self, scope: str) -> set[UUID]:
         """Return who is active in a scope, with a slot or without."""
-        held = set(self.store.slots(scope)[1])
-        if lanes.is_overlap(scope):
-            return held
-        return held | {run.id for run in self.runs() if run.phase in BUSY and scope in _all_scopes(run)}
+        if self._busy is not None and scope in self._busy:
+            return self._busy[scope]
+        busy = set(self.store.slots(scope)[1])
+        if not lanes.is_overlap(scope):
+            busy |= {run.id for run in self.runs() if run.phase in BUSY and scope in _all_scopes(run)}
+        if self._busy is not None:
+            self._busy[scope] = busy
+        return busy
 
     @property
     def app_quiet(self) -> Any:
@@ -122,7 +128,11 @@ class LanesWorld(World):
         return _Quiet(self.store)
 
     def began(self) -> None:
-        self.decisions.append({run.id for run in self.runs() if run.phase is Phase.WAITING and self.fits(run)})
+        self._busy = {}  # Nothing changes meanwhile, and each scope is asked about for every run that waits.
+        try:
+            self.decisions.append({run.id for run in self.runs() if run.phase is Phase.WAITING and self.fits(run)})
+        finally:
+            self._busy = None
 
     def _judged_save(self, before: FlowRun, after: FlowRun, *, counting: bool = False) -> FlowRun:
         stored = self.store.get_run(before.id)
