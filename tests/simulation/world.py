@@ -42,9 +42,9 @@ from push_pools.vault.local import LocalVault
 from tests.simulation.adapters import ADAPTERS
 from tests.simulation.chance import Chance, Countdown
 from tests.simulation.checks import Checks, LogCollector
-from tests.simulation.clouds import CANARY, FAMILIES, SimCloud, SimJob, Trouble
+from tests.simulation.clouds import CANARY, FAMILIES, SKEW_SECONDS, SimCloud, SimJob, Trouble
 from tests.simulation.dynamo import LAGS, DynamoLedger, DynamoPort
-from tests.simulation.engine import Engine, Host, HostClock, Task, Violation
+from tests.simulation.engine import START, Engine, Host, HostClock, Task, Violation
 from tests.simulation.lanes import POOL, changes, cool_down, schedule_changes, schedule_of
 from tests.simulation.ports import ChaosQueue, HostPlatforms, PlacedStore, is_event, run_of
 
@@ -180,7 +180,11 @@ class World:
 
     def _is_recorded(self, job: Any) -> bool:
         run = self.checks.runs.get(job.run_id)
-        return run is not None and run.job is not None and run.job.key == job.key and run.job.pid is not None
+        if run is None or run.job is None or run.job.key != job.key or run.job.pid is None:
+            return False
+        # While an earlier call of the key can land, a name that is freed would be taken anew.
+        closed: float = (run.job.call_until - START).total_seconds() + self.timing.settle_seconds
+        return bool(self.engine.now > closed + SKEW_SECONDS)
 
     def _build_hosts(self) -> None:
         self.vault = LocalVault.from_key(b"k" * 32)
