@@ -47,7 +47,7 @@ for _module in ("google", "google.cloud", "google.cloud.run_v2"):
 
 def preload() -> None:
     """Import Google's libraries now: a function does so while its process starts, and not in its first invocation."""
-    from google.cloud import run_v2  # noqa: F401
+    from google.cloud import run_v2  # noqa: F401 - to load it is all that is wanted.
 
 
 class CloudRunPlatform:

@@ -19,8 +19,7 @@ import sys
 import threading
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import grpc
 from google.cloud import run_v2
@@ -33,13 +32,17 @@ from push_pools.testing.cloud_run_http import answer_http
 from push_pools.testing.cloud_run_model import CloudRunModel, Started
 from push_pools.testing.cloud_run_relay import Relay
 from push_pools.testing.doubles_http import LoopbackServer, Reply, Request
+from push_pools.testing.ecs_double import RealClock
 from push_pools.testing.ecs_tasks import ManualClock, ShiftedClock
 from push_pools.testing.faults import Faults, Hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from types import TracebackType
     from typing import Self
+
+    from push_pools.testing.ecs_double import Clock
 
 __all__ = [
     "Call",
@@ -77,22 +80,6 @@ REQUESTS: Final[dict[str, Any]] = {
     "google.longrunning.Operations/GetOperation": operations_pb2.GetOperationRequest,
 }
 """Path of a method → the class of its request."""
-
-
-class Clock(Protocol):
-    """Anything that tells the time."""
-
-    def now(self) -> datetime:
-        """Return the time, aware of its zone."""
-        ...
-
-
-class RealClock:
-    """The computer's own clock."""
-
-    def now(self) -> datetime:
-        """Return the time in UTC."""
-        return datetime.now(UTC)
 
 
 class Call(NamedTuple):
