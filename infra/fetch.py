@@ -33,7 +33,8 @@ def main(given: dict[str, Any]) -> dict[str, str]:
         data = fetch(url)
         found = hashlib.sha256(data).hexdigest()
         if found != sha256:
-            raise SystemExit(f"what is at {url} has the SHA-256 {found}, and not {sha256}; it is not used")
+            said = f"what is at {url} has the SHA-256 {found}, and not {sha256}; it is not used"
+            raise SystemExit(f"{said}: correct package.sha256, or the url")
         folder.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".part")
         scratch.write_bytes(data)
@@ -48,14 +49,14 @@ def fetch(url: str) -> bytes:
         SystemExit: It cannot be had, or is too large.
     """
     if not url.startswith("https://"):
-        raise SystemExit(f"{url} is not an https address")
+        raise SystemExit(f"{url} is not an https address; give one, or use package.path")
     try:
         with urllib.request.urlopen(url, timeout=SECONDS) as answer:
             data = bytes(answer.read(MOST_BYTES + 1))
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise SystemExit(f"{url} cannot be fetched: {error}; see whether it is there, or use package.path") from error
     if len(data) > MOST_BYTES:
-        raise SystemExit(f"what is at {url} is larger than {MOST_BYTES} bytes, and Lambda would refuse it")
+        raise SystemExit(f"what is at {url} is larger than {MOST_BYTES} bytes, which Lambda refuses; use package.s3")
     return data
 
 

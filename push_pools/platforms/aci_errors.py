@@ -10,7 +10,7 @@ import json
 import logging
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,17 +50,13 @@ class Rule:
     """The code that tells more than the one Azure gives; it comes first in `codes` of our error."""
     variable: str | None = None
     statuses: frozenset[int] = frozenset()
-    _pattern: re.Pattern[str] | None = field(init=False, default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_pattern", re.compile(self.text, re.IGNORECASE) if self.text else None)
 
     def matches(self, code: str, text: str, status: int) -> bool:
         """Whether the rule is about this error."""
         return (
             code in self.codes
             and (not self.statuses or status in self.statuses)
-            and (self._pattern is None or self._pattern.search(text) is not None)
+            and (not self.text or re.search(self.text, text, re.IGNORECASE) is not None)
         )
 
 

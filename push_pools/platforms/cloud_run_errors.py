@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from push_pools.credentials.gcp_errors import credentials_error
@@ -47,14 +47,10 @@ class Naming:
     text: str
     as_code: str | None = None
     variable: str | None = None
-    _pattern: re.Pattern[str] | None = field(init=False, default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_pattern", re.compile(self.text, re.IGNORECASE))
 
     def matches(self, status: str, text: str) -> bool:
         """Whether it is about this error."""
-        return status in self.statuses and self._pattern is not None and self._pattern.search(text) is not None
+        return status in self.statuses and re.search(self.text, text, re.IGNORECASE) is not None
 
 
 def _one(*statuses: str) -> frozenset[str]:
