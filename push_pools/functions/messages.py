@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from aws_lambda_powertools.utilities.batch import BasePartialBatchProcessor, EventType, process_partial_response
 
-from push_pools.domain.errors import StoreUnavailable
+from push_pools.domain.errors import InvalidInput, StoreUnavailable
+from push_pools.domain.events import Sweep, parse_event
 from push_pools.functions.runtime import count, deadline_of, logger, owner_of
 from push_pools.ports import Invocation
 from push_pools.queues.sqs import MESSAGE_ID
 from push_pools.services.handle import Fate, Outcome, deliver
+from push_pools.services.sweep import needed
 from push_pools.stores.read_once import ReadOnce
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -31,6 +35,8 @@ THREADS: Final = 10
 """How many messages of a batch are handled at once: while one waits for a cloud, others go on."""
 LEAST_SECONDS: Final = 5.0
 """With less time left no message is begun; services that need more say so themselves (`OutOfTime`)."""
+SWEEP_TRIES: Final = 3
+"""How often a sweep is tried. Then it is let go: the next tick asks for another, and `doctor` tells when none ends."""
 
 
 class GivenBack(Exception):
@@ -72,9 +78,11 @@ class Batch:
         self._app, self._queue, self._context, self._handle = app, queue, context, handle
         self._deadline = deadline_of(context, app.real_clock.now())
         self._fates: Counter[Fate] = Counter()
+        self._let_go: frozenset[str] = frozenset()
 
     def handle(self, event: dict[str, Any]) -> PartialItemFailureResponse:
         """Handle the records of an event and return those that are to come again."""
+        self._let_go = _unneeded_sweeps(event.get("Records", []))
         answer = process_partial_response(
             event=event, record_handler=self._record, processor=ConcurrentProcessor(), context=self._context
         )
@@ -86,6 +94,9 @@ class Batch:
 
     def _record(self, record: SQSRecord) -> None:
         id_ = record.message_id
+        if id_ in self._let_go:
+            logger.info("sweep_let_go", extra={"message_id": id_})
+            return
         if self._deadline - self._app.real_clock.now() < timedelta(seconds=LEAST_SECONDS):
             logger.warning("message_back", extra={"message_id": id_, "reason": "the invocation ends"})
             raise GivenBack(id_)
@@ -113,3 +124,24 @@ class Batch:
                 logger.warning("not_buried", extra={"message_id": record.message_id, "reason": str(error)})
                 raise GivenBack(record.message_id) from error
         self._fates[outcome.fate] += 1
+
+
+def _unneeded_sweeps(records: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the ids of the sweeps that others of the batch make needless, and of those that were tried enough."""
+    sweeps: dict[str, Sweep] = {}
+    tried: set[str] = set()
+    for record in records:
+        id_, body = str(record["messageId"]), str(record["body"])
+        if '"sweep"' in body and isinstance(asked := _parsed(body, id_), Sweep):
+            sweeps[id_] = asked
+            if int(record["attributes"].get("ApproximateReceiveCount", 1)) > SWEEP_TRIES:
+                tried.add(id_)
+    fresh = {id_: asked for id_, asked in sweeps.items() if id_ not in tried}
+    return frozenset(sweeps.keys() - needed(fresh))
+
+
+def _parsed(body: str, id_: str) -> object:
+    try:
+        return parse_event(body, envelope_id=id_).event
+    except InvalidInput:
+        return None  # Whoever handles it says what is wrong with it.

@@ -19,7 +19,7 @@ from push_pools.services.status import beat
 from push_pools.services.stop import stop_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from push_pools.domain.runs import FlowRun
@@ -52,6 +52,19 @@ def looks_now(run: FlowRun, now: datetime, every_seconds: float | None) -> bool:
     return int((age + offset) / interval) != int((age + offset - every_seconds) / interval)
 
 
+def needed(sweeps: Mapping[str, Sweep]) -> set[str]:
+    """Return the ids of those sweeps that are enough to do the work of all: one for each part of the active jobs.
+
+    It is the one that goes on from the earliest place. Sweeps that take longer than the time between two ticks would
+    otherwise be many at once, look at the same jobs, and take the time from each other.
+    """
+    best: dict[tuple[str, int | None], str] = {}
+    # One from the start comes last: it would begin again before the one that goes on has come to its end.
+    for id_, asked in sorted(sweeps.items(), key=lambda each: (each[1].after is None, each[1].after or "", each[0])):
+        best.setdefault((asked.platform, asked.shard), id_)
+    return set(best.values())
+
+
 def sweep(
     platform: str,
     app: App,
@@ -76,23 +89,23 @@ def sweep(
     known = {_place(run): run for run in runs if run.job is not None and run.job.pid is not None}
     places = sorted(place for place in known if after is None or place > after)
     size = app.platforms(platform).observe_batch if is_installed(platform, app) else UNASKED_BATCH
-    looked = 0
-    for batch in _batches([known[place] for place in places], size):
-        for run, look in _looks(platform, batch, app):
-            if looked and until is not None and app.real_clock.now() >= until:
-                last = places[looked - 1]
-                log.info("sweep_goes_on", extra={"platform": platform, "jobs": looked, "left": len(places) - looked})
-                app.queue.send(Sweep(platform=platform, shard=shard, after=last).to_json())
-                return looked
-            try:
-                look()
-                if run.wake_at is not None and run.wake_at <= now:  # A deadline, or a stop to repeat.
-                    stop_run(run.id, app)
-            except StoreUnavailable as error:
-                log.warning("sweep_skipped", extra={"flow_run_id": str(run.id), "reason": str(error)})
-            looked += 1
+    looks = (
+        each for batch in _batches([known[place] for place in places], size) for each in _looks(platform, batch, app)
+    )
+    for looked, (run, look) in enumerate(looks, 1):
+        try:
+            look()
+            if run.wake_at is not None and run.wake_at <= now:  # A deadline, or a stop to repeat.
+                stop_run(run.id, app)
+        except StoreUnavailable as error:
+            log.warning("sweep_skipped", extra={"flow_run_id": str(run.id), "reason": str(error)})
+        left = len(places) - looked
+        if left and until is not None and app.real_clock.now() >= until:
+            log.info("sweep_goes_on", extra={"platform": platform, "jobs": looked, "left": left})
+            app.queue.send(Sweep(platform=platform, shard=shard, after=places[looked - 1]).to_json())
+            return looked
     beat(app, Part.SWEEP, platform)
-    return looked
+    return len(places)
 
 
 def _place(run: FlowRun) -> str:

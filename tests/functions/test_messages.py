@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from push_pools.domain.errors import InvalidInput, OutOfTime, StoreUnavailable
-from push_pools.functions.messages import THREADS, Batch
+from push_pools.domain.events import Sweep
+from push_pools.functions.messages import SWEEP_TRIES, THREADS, Batch
 from tests.functions.context import Context, sqs_event
 from tests.world import World
 
@@ -194,3 +195,32 @@ def test_every_message_has_a_claim_owner_of_its_own(app: App, letters: Letters) 
     for _ in range(2):  # The same messages, in another invocation.
         Batch(app, cast("Any", letters), cast("Any", Context()), handle).handle(sqs_event("a", "b"))
     assert len(owners) == 4
+
+
+def sweep_of(platform: str, after: str | None = None) -> str:
+    return Sweep(platform=platform, after=after).to_json()
+
+
+def test_of_the_sweeps_of_a_batch_one_per_platform_is_made(app: App, letters: Letters) -> None:
+    """The one that goes on from the earliest place, else one from the start; other messages are handled as ever."""
+    done: list[str] = []
+    bodies = [sweep_of("ecs:push"), "other", sweep_of("ecs:push", "m"), sweep_of("ecs:push", "b"), sweep_of("fake")]
+    assert run(app, letters, done.append, *bodies, sweep_of("fake"), '{"type":"sweep"}') == []
+    assert sorted(done) == sorted(["other", bodies[3], bodies[4], '{"type":"sweep"}'])
+
+
+def test_a_sweep_that_cannot_be_made_comes_again_and_takes_no_other_with_it(app: App, letters: Letters) -> None:
+    def act(body: str) -> None:
+        raise StoreUnavailable("the ledger is away")
+
+    assert run(app, letters, act, sweep_of("fake"), sweep_of("fake")) == ["m0"]
+
+
+def test_a_sweep_that_was_tried_enough_is_let_go_and_no_dead_letter(app: App, letters: Letters) -> None:
+    """A tick asks for a new one every minute."""
+    done: list[str] = []
+    assert run(app, letters, done.append, sweep_of("fake"), receives=SWEEP_TRIES) == []
+    assert done == [sweep_of("fake")]
+    assert run(app, letters, done.append, sweep_of("fake"), "other", receives=SWEEP_TRIES + 1) == []
+    assert done == [sweep_of("fake"), "other"]
+    assert not letters.buried

@@ -65,14 +65,35 @@ def test_a_sweep_whose_time_is_over_is_gone_on_with_by_a_message(
     """Behind the last job that was looked at: each has its turn, once."""
     slow(world, monkeypatch, 1.0)
     until = world.real_clock.now() + timedelta(seconds=1.5)
-    assert sweep("fake", world.app, until=until) == 100
+    assert sweep("fake", world.app, until=until) == 101  # What was asked for before it was over is made use of.
     (delivery,) = world.queue.receive(10, 90.0)
     event = parse_event(delivery.body).event
     assert isinstance(event, Sweep)
     assert event.after is not None
-    assert sweep("fake", world.app, after=event.after) == JOBS - 100
+    assert sweep("fake", world.app, after=event.after) == JOBS - 101
     assert len({run.id for run in looked}) == len(looked) == JOBS
     assert world.queue.depth() == 1  # Nothing more to go on with.
+
+
+def test_no_batch_is_asked_about_when_the_time_is_over(
+    world: World, looked: list[FlowRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer would come after the deadline, and be of use to nobody."""
+    asked: list[int] = []
+    observe, apply = world.platform.observe, poll.apply_observation
+
+    def observe_counted(handles: Sequence[JobHandle]) -> Any:
+        asked.append(len(handles))
+        return observe(handles)
+
+    def look_slowly(run: FlowRun, *rest: Any) -> Any:
+        world.advance(0.01)
+        return apply(run, *rest)
+
+    monkeypatch.setattr(world.platform, "observe", observe_counted)
+    monkeypatch.setattr(sweeps, "apply_observation", look_slowly)
+    assert sweep("fake", world.app, until=world.real_clock.now() + timedelta(seconds=0.995)) == 100
+    assert asked == [100]
 
 
 def test_a_handler_ends_its_sweep_before_its_deadline(
