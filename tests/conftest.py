@@ -6,12 +6,15 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.aws.ministack import Ministack
 
+settings.register_profile("untimed", deadline=None)  # How long an example takes says something of the machine only.
+settings.load_profile("untimed")
 DROPPED = ("PUSH_POOLS_", "AWS_", "XDG_", "NO_COLOR", "FORCE_COLOR")
 KEPT = ("PUSH_POOLS_PREFECT_VENV", "PUSH_POOLS_MINISTACK_VENV")
 

@@ -468,7 +468,12 @@ def _seen_again(run: FlowRun, seen: Observation, moment: Moment) -> FlowRun:
     if run.job is None or run.job.unseen_since is None or seen.status is JobStatus.UNKNOWN:
         return run
     job = run.job.model_copy(update={"unseen_since": None, "unseen_alarm": False})
-    return run.evolve(job=job).noted(moment.now, "seen again", status=str(seen.status))
+    run = run.evolve(job=job).noted(moment.now, "seen again", status=str(seen.status))
+    if run.phase is not Phase.STARTED or job.started_at is not None:
+        return run
+    # Its start deadline did not count while nobody saw it, and hints were put off meanwhile: now it counts again.
+    deadline = start_deadline(run, moment.now)
+    return run.evolve(wake_at=min(run.wake_at or deadline, deadline), hints=0)
 
 
 def outcome(run: FlowRun, seen: Observation, now: datetime, explain: Callable[[Observation], Failure]) -> State:

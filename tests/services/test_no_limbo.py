@@ -14,6 +14,7 @@ from push_pools.domain.pools import WorkPool
 from push_pools.domain.records import Timing
 from push_pools.domain.runs import ChoreKind, FlowRun, Phase
 from push_pools.domain.states import FailureClass, JobStatus, Observation, StateType
+from push_pools.domain.transitions import start_deadline
 from push_pools.services.explain import explain_run
 from push_pools.services.stop import cancel_run
 from push_pools.services.sweep import sweep
@@ -293,6 +294,25 @@ def test_an_outage_at_the_start_deadline_does_not_stop_a_job_that_may_run(world:
     world.cloud.faults.clear()
     world.pass_time(60)
     assert world.get(run).state.name == "Running"
+
+
+def test_a_job_that_is_seen_again_and_has_not_begun_is_stopped_at_once(world: World) -> None:
+    """Its start deadline counts again, however far its hints were put off while nobody saw it."""
+    world.cloud.start_seconds = 10 * HOUR
+    run = world.trigger()
+    world.drain()
+    world.pass_time(60)
+    unseen_for(world, 18)
+    assert world.get(run).phase is Phase.STARTED
+    world.cloud.faults.clear()
+    world.sweep()
+    again = world.get(run)
+    assert notes(again, "seen again")
+    assert (again.wake_at, again.hints) == (start_deadline(again, world.clock.now()), 0)
+    world.pass_time(60)
+    (stopped,) = notes(world.get(run), "stop")
+    assert "did not start within" in stopped["why"]
+    assert world.get(run).attempt == 2
 
 
 def test_a_job_that_nobody_ever_saw_is_stopped_in_the_end(world: World) -> None:

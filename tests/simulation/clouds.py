@@ -30,6 +30,8 @@ DAY, HOUR = 24 * 3600.0, 3600.0
 LATENCY = (0.05, 0.05, 0.2, 1.0, 4.0)
 LANDS = (0.5, 5.0, 20.0, 40.0, 75.0)
 UNSEEN = (0.0, 0.0, 2.0, 12.0, 28.0)
+BLIND = (600.0, 5400.0, 9000.0)
+"""How long nobody can look jobs up."""
 STARTS = (0.0, 1.0, 20.0, 100.0)
 LASTS = (5.0, 0.0, 1.0, 40.0, 200.0, 1000.0, 4000.0)
 STOPS = (0.0, 1.0, 8.0, 29.0)
@@ -107,10 +109,19 @@ class Trouble:
         self.submits = Countdown(chance, submit)
         self.asks = Countdown(chance, ask)
         self.endings = Countdown(chance, ending)
+        self._chance = chance
+        self._blind_until = 0.0
 
     def stop(self) -> None:
         for each in (self.submits, self.asks, self.endings):
             each.stop()
+        self._blind_until = 0.0
+
+    def is_blind(self, now: float, *, fails: bool) -> bool:
+        """Whether jobs cannot be looked up for a long time, as without the permission."""
+        if fails and now >= self._blind_until and self._chance.below(6) == 1:
+            self._blind_until = now + self._chance.pick(BLIND)
+        return now < self._blind_until
 
 
 @dataclass
@@ -345,8 +356,9 @@ class SimCloud(FakeCloud):
         if engine.current is None:
             return effect()
         fails = self.trouble.asks.hit()
+        blind = method == "find" and self.family == "tokens" and self.trouble.is_blind(engine.now, fails=fails)
         engine.pause(chance.pick(LATENCY) / 2)
-        if fails and chance.below(2) == 0:
+        if blind or (fails and chance.below(2) == 0):
             self._unavailable(method)
         if method == "cleanup":
             job = self._get(key)

@@ -247,8 +247,9 @@ class EcsCloud:
         if operation == "RegisterTaskDefinition":  # The adapter holds a lock meanwhile, and only its own process waits.
             return self.model.call(operation, body)
         fails = self.trouble.asks.hit()
+        blind = operation == "ListTasks" and self.trouble.is_blind(engine.now, fails=fails)
         engine.pause(chance.pick(LATENCY) / 2)
-        if fails and chance.below(2) == 0:
+        if blind or (fails and chance.below(2) == 0):
             self._unavailable(operation)
         try:
             answer = self.model.call(operation, body)

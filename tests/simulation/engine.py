@@ -95,6 +95,7 @@ class Engine:
         self._heap: list[tuple[float, int, int, Callable[[], None]]] = []
         self._serial = 0
         self._hub = getcurrent()
+        self._open: set[Task] = set()
         self.switches = Countdown(chance, 3.0)
         self.slowness = Countdown(chance, 0.0)
         self.kills = Countdown(chance, 0.0)
@@ -168,11 +169,19 @@ class Engine:
             finally:
                 task.is_over = True
                 host.tasks.discard(task)
+                self._open.discard(task)
 
         task.greenlet = greenlet(body, parent=self._hub)
         host.tasks.add(task)
+        self._open.add(task)
         self.after(0.0, lambda: self._resume(task))
         return task
+
+    def close(self) -> None:
+        """End the handlers that are left, where they stand: what a suspended greenlet holds is never freed."""
+        for task in list(self._open):
+            task.is_doomed, task.on_end = True, None
+            self._resume(task)
 
     def _resume(self, task: Task) -> None:
         if task.is_over:
@@ -189,6 +198,7 @@ class Engine:
             else:
                 task.is_over = True
                 task.host.tasks.discard(task)
+                self._open.discard(task)
         finally:
             self.current = before
         if task.is_over and task.on_end is not None:

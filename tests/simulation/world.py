@@ -790,4 +790,5 @@ def _tell(seed: int, replayed: Sequence[int] | None) -> Outcome:
     outcome.faults, outcome.drawn = world.engine.faults, world.chance.drawn
     checks = world.checks
     outcome.doubles, outcome.lost, outcome.limbo = checks.doubles, checks.lost, checks.limbo
+    world.engine.close()
     return outcome
