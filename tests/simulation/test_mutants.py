@@ -6,7 +6,8 @@ import ast
 
 import pytest
 
-from tests.simulation.mutants import MUTANTS, PACKAGE, Mutant, catch
+from tests.simulation.bugs import MUTANTS, Mutant
+from tests.simulation.mutants import PACKAGE, catch
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
