@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from push_pools.domain.phases import may_follow
@@ -69,16 +69,6 @@ class Watch:
     allowed: float = 0.0
     hints_dropped: int = 0
     since: float = 0.0
-
-
-@dataclass
-class Report:
-    """What a story came to."""
-
-    runs: int = 0
-    jobs: int = 0
-    attempts: int = 0
-    final: dict[str, int] = field(default_factory=dict)
 
 
 class Checks:
@@ -217,22 +207,20 @@ class Checks:
         match run.phase:
             case Phase.PLANNED:
                 latest = now + 600.0 if run.attempt > 1 else float("inf")
-                return self._by(run, min(self._s(run.due_at), latest), "its due time")
+                return min(self._s(run.due_at), latest), "its due time"
             case Phase.WAITING:
                 return float("inf"), "what it waits for"
             case Phase.READY:
-                return self._by(run, min(self._s(run.due_at), now + 65.0), "the end of its back-off")
+                return min(self._s(run.due_at), now + 65.0), "the end of its back-off"
             case Phase.CLAIMED:
                 assert run.claim is not None
-                return self._by(run, min(_real(run.claim.until), now + timing.claim_seconds), "the end of its claim")
+                return min(_real(run.claim.until), now + timing.claim_seconds), "the end of its claim"
             case Phase.CALLING:
                 assert job is not None
                 closed = _real(job.call_until) + timing.settle_seconds + 1.0
                 if run.claim is not None:
-                    return self._by(
-                        run, min(_real(run.claim.until), now + timing.claim_seconds), "the end of its claim"
-                    )
-                return self._by(run, min(self._s(run.due_at), max(closed, now + 305.0)), "the next look for its job")
+                    return min(_real(run.claim.until), now + timing.claim_seconds), "the end of its claim"
+                return min(self._s(run.due_at), max(closed, now + 305.0)), "the next look for its job"
             case Phase.STARTED:
                 assert job is not None
                 assert job.submitted_at is not None
@@ -247,9 +235,6 @@ class Checks:
                 return now + timing.stop_again_seconds, "the next stop"
             case _:
                 return min(self._s(chore.not_before) for chore in run.chores), "its next chore"
-
-    def _by(self, run: FlowRun, deadline: float, why: str) -> tuple[float, str]:
-        return deadline, why
 
     # -- ends
 

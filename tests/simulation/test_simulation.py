@@ -8,8 +8,10 @@ import time
 import pytest
 
 from tests.simulation.__main__ import Total, report, tell_some
+from tests.simulation.adapters import ADAPTERS
+from tests.simulation.clouds import FAMILIES
 from tests.simulation.shrink import shrink
-from tests.simulation.world import tell
+from tests.simulation.world import kind_of, tell
 
 FIXED = 20270101
 STORIES = 28
@@ -28,6 +30,22 @@ def test_stories_of_a_fixed_seed(part: int) -> None:
     check(total)
     assert total.runs >= 250
     assert len(total.faults) >= 20
+
+
+def test_the_fixed_stories_are_on_every_family_and_every_kind_of_ledger() -> None:
+    """So that what `make test` tells each time leaves none out."""
+    kinds = {word for seed in range(FIXED, FIXED + STORIES) for word in kind_of(seed).split(", ")}
+    assert {
+        *FAMILIES,
+        *ADAPTERS,
+        "memory",
+        "SQLite",
+        "DynamoDB",
+        "embedded",
+        "functions",
+        "lanes",
+        "schedules",
+    } <= kinds
 
 
 @pytest.mark.parametrize("part", range(2))
