@@ -56,6 +56,8 @@ SENTENCES: Final = {
 
 SLACK_SECONDS: Final = 120.0
 CLOCKS_SECONDS: Final = 5.0
+LONGEST_TURN_SECONDS: Final = 3600.0
+"""How far ahead a call that is made again may have to wait for its turn below a cloud's rate: that reason is stated."""
 RETRIED: Final = frozenset({"killed", "capacity", "quota", "spot", "start-timeout", "network", "platform"})
 """What the default policy tries again, written down again from the design."""
 
@@ -211,6 +213,8 @@ class Checks:
             case Phase.WAITING:
                 return float("inf"), "what it waits for"
             case Phase.READY:
+                if _waits_for_its_turn(run):
+                    return min(self._s(run.due_at), now + LONGEST_TURN_SECONDS), "its turn"
                 return min(self._s(run.due_at), now + 65.0), "the end of its back-off"
             case Phase.CLAIMED:
                 assert run.claim is not None
@@ -220,6 +224,8 @@ class Checks:
                 closed = _real(job.call_until) + timing.settle_seconds + 1.0
                 if run.claim is not None:
                     return min(_real(run.claim.until), now + timing.claim_seconds), "the end of its claim"
+                if _waits_for_its_turn(run):
+                    return min(self._s(run.due_at), max(closed, now + LONGEST_TURN_SECONDS)), "its turn"
                 return min(self._s(run.due_at), max(closed, now + 305.0)), "the next look for its job"
             case Phase.STARTED:
                 assert job is not None
@@ -466,6 +472,10 @@ _USUAL: Final = frozenset(logging.makeLogRecord({}).__dict__)
 def _real(moment: datetime) -> float:
     """Return a time of the real clock as the engine's."""
     return (moment - START).total_seconds()
+
+
+def _waits_for_its_turn(run: FlowRun) -> bool:
+    return run.journal[-1].what == "pacing"
 
 
 def _text(value: object) -> str | None:
