@@ -368,7 +368,9 @@ class SimCloud(FakeCloud):
                     self.removed_running(job)  # type: ignore[arg-type]
         result = effect()
         engine.pause(chance.pick(LATENCY) / 2)  # Its answer travels too, and may be overtaken.
-        if fails:
+        if fails and chance.below(4) == 1:
+            engine.freeze(engine.current)  # It is read by a host that has stood still meanwhile.
+        elif fails:
             self._unavailable(method)
         return result
 
