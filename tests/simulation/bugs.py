@@ -258,9 +258,10 @@ MUTANTS = (
     Mutant(
         "a stop for whichever attempt is there",
         "services/stop.py",
-        "    return run if failure is None else transitions.begin_stop(",
-        "    failure = failure or transitions.overdue(run, moment.now + app.timing.claim * 100)\n"
-        "    return run if failure is None else transitions.begin_stop(",
+        "        run = change(app, run, lambda r: _stop_if_overdue(r, app))\n",
+        "        if failure := transitions.overdue(run, app.clock.now(), app.timing):\n"
+        "            late = State.failed(failure, app.clock.now())\n"
+        "            run = change(app, run, lambda r: transitions.begin_stop(r, late, app.moment()))\n",
         "Deadlines are per attempt.",
     ),
     Mutant(

@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / "push_pools"
 MOST_STORIES = 4000
 FIRST_SEED = 1
+STUMBLES = ("TypeError", "NameError", "AttributeError", "UnboundLocalError", "ImportError")
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,15 @@ def catch(mutant: Mutant, most_stories: int = MOST_STORIES) -> Verdict:
     if done.returncode:
         raise RuntimeError(f"mutant {mutant.name!r} cannot be told: {done.stderr[-2000:]}")
     told = json.loads(done.stdout.splitlines()[-1])
-    if told["check"] is not None and (unsound := _without_bug(told["seed"])):
+    if told["check"] is not None and (unsound := _fails_itself(told["why"]) or _without_bug(told["seed"])):
         return Verdict(mutant, None, told["stories"], told["runs"], time.monotonic() - started, unsound)
     return Verdict(mutant, told["check"], told["stories"], told["runs"], time.monotonic() - started)
+
+
+def _fails_itself(why: str) -> str:
+    """Return why a patch proves nothing that only makes the program stumble; nothing if it does not."""
+    stumbles = [name for name in STUMBLES if f"{name}(" in why]
+    return f"the patch makes the program fail: {why}" if stumbles else ""
 
 
 def _without_bug(seed: int) -> str:
@@ -84,8 +91,14 @@ def tell_until_broken(most_stories: int, only: Sequence[str]) -> dict[str, objec
         outcome = tell(seed)
         runs += outcome.runs
         if outcome.violation is not None:
-            return {"check": outcome.violation.check, "seed": seed, "stories": number, "runs": runs}
-    return {"check": None, "seed": 0, "stories": most_stories, "runs": runs}
+            return {
+                "check": outcome.violation.check,
+                "why": str(outcome.violation),
+                "seed": seed,
+                "stories": number,
+                "runs": runs,
+            }
+    return {"check": None, "why": "", "seed": 0, "stories": most_stories, "runs": runs}
 
 
 def main(arguments: list[str]) -> int:

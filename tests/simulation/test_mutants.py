@@ -35,3 +35,17 @@ def test_a_bug_is_noticed() -> None:
     mutant = next(each for each in MUTANTS if each.name == "record the pid only while Submitting")
     verdict = catch(mutant, 200)
     assert verdict.check is not None
+
+
+def test_a_patch_that_only_makes_the_program_fail_proves_nothing() -> None:
+    """Whatever story meets it first."""
+    broken = Mutant(
+        "x",
+        "services/stop.py",
+        "    if run.phase is Phase.STOPPING:\n        _stop(run, app)\n",
+        "    _stop(run)\n",
+        "",
+    )
+    verdict = catch(broken, 200)
+    assert verdict.check is None
+    assert "TypeError" in verdict.unsound
