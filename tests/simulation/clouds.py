@@ -17,7 +17,7 @@ from tests.simulation.chance import Chance, Countdown
 from tests.simulation.engine import START, Engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from push_pools.domain.records import Timing
@@ -111,11 +111,19 @@ class Trouble:
         self.endings = Countdown(chance, ending)
         self._chance = chance
         self._blind_until = 0.0
+        self.only_throttles = False
+        """Whether a call is only ever refused for now, as in stories in which nothing else goes wrong."""
 
     def stop(self) -> None:
         for each in (self.submits, self.asks, self.endings):
             each.stop()
         self._blind_until = 0.0
+
+    def of_call(self, kinds: Sequence[str]) -> str:
+        """Return what goes wrong with a submit call, `fine` if nothing does."""
+        if not self.submits.hit():
+            return "fine"
+        return "throttled" if self.only_throttles else self._chance.pick(kinds)
 
     def is_blind(self, now: float, *, fails: bool) -> bool:
         """Whether jobs cannot be looked up for a long time, as without the permission."""
@@ -171,7 +179,7 @@ class SimCloud(FakeCloud):
         if self.overwrites and self._get(call.key) is not None:
             landing.over_existing = False  # A GET came before the PUT, and found it.
             landing.answer = self.jobs[call.key]  # type: ignore[assignment]
-        kind = self._kind() if self.trouble.submits.hit() else "fine"
+        kind = self.trouble.of_call(self._kinds())
         if kind != "fine":
             engine.faults[kind] += 1
         early = min(sent + chance.pick(LATENCY), max(latest, sent))
@@ -191,11 +199,11 @@ class SimCloud(FakeCloud):
         assert isinstance(landing.answer, SimJob)
         return landing.answer
 
-    def _kind(self) -> str:
+    def _kinds(self) -> Sequence[str]:
         kinds = ["answer lost", "lands late", "request lost", "throttled", "capacity", "rejected", "adapter fails"]
         if self.family == "tokens":
             kinds.append("capacity, they say")
-        return self.engine.chance.pick(kinds)
+        return kinds
 
     def _raise(self, kind: str, landing: Landing) -> None:
         call = landing.call

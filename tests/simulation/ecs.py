@@ -190,7 +190,7 @@ class EcsCloud:
             engine.faults["frozen call never sent"] += 1
             raise ReadTimeoutError(endpoint_url=ENDPOINT)
         kinds = ("answer lost", "lands late", "request lost", "throttled", "capacity", "rejected", "capacity, they say")
-        kind = chance.pick(kinds) if self.trouble.submits.hit() else "fine"
+        kind = self.trouble.of_call(kinds)
         if kind != "fine":
             engine.faults[kind] += 1
         box: list[Any] = []

@@ -151,7 +151,7 @@ class RemoteCloud:
         if sent > latest >= task.port_entered:
             engine.faults["frozen call never sent"] += 1
             raise self.problem("request lost")
-        kind = chance.pick(tuple(self.kinds)) if self.trouble.submits.hit() else "fine"
+        kind = self.trouble.of_call(tuple(self.kinds))
         if kind != "fine":
             engine.faults[kind] += 1
         box: list[Any] = []

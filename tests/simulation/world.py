@@ -291,6 +291,8 @@ class World:
         chance, engine = self.chance, self.engine
         engine.on_crash, engine.on_hurt, engine.on_freeze = self._crashed, self._hurt, self._froze
         if self.is_calm:
+            self.trouble.submits.__init__(chance, chance.pick((0.0, 2.0, 6.0)))  # type: ignore[misc]
+            self.trouble.only_throttles = True
             return
         # Each kind is absent from some stories, rare in some and frequent in others.
         for countdown, means in (
