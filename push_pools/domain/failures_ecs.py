@@ -21,7 +21,7 @@ _TIMEOUT = (
     r"i/o timeout|timed? ?out|tls handshake|connection (refused|reset)|dial tcp|deadline exceeded|no such host|"
     r"request canceled|unexpected eof|temporary failure|service unavailable|\b50[0234]\b"
 )
-_THROTTLED = r"throttl|rate exceeded|too ?many ?requests|rate limit|\b429\b"
+_THROTTLED = r"throttl|rate exceeded|request ?limit ?exceeded|too ?many ?requests|rate limit|\b429\b"
 _ROLE = "look at the permissions of the execution role, and of the network path to the service it names"
 _PULL = ("CannotPullContainerError", "CannotPullImageManifestError", "CannotPullECRContainerError")
 _INIT = ("ResourceInitializationError",)

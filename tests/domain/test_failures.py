@@ -119,6 +119,7 @@ CASES = [
         reason="Timeout waiting for EphemeralStorage provisioning to complete.",
     ),
     init("init-throttled", "quota", True, "failed to fetch secret: ThrottlingException: Rate exceeded"),
+    init("init-throttled", "quota", True, "unable to attach: RequestLimitExceeded: Request limit exceeded."),
     init("init-denied", "permission", False, "AccessDeniedException: User is not authorized to perform secretsmanager"),
     init("init-missing", "configuration", False, "Secrets Manager can't find the specified secret."),
     init(

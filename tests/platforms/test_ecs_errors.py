@@ -63,6 +63,24 @@ CASES: list[tuple[Exception, type[PlatformError], str, str | None, str]] = [
         "quota",
     ),
     (
+        invalid(
+            "Error retrieving security group information for [sg-1]: Request limit exceeded. "
+            "(ErrorCode: RequestLimitExceeded)"
+        ),
+        LATER,
+        "ThrottlingException",
+        None,
+        "quota",
+    ),
+    (
+        invalid("Error retrieving subnet information for [subnet-1]: An error. (ErrorCode: InternalError)"),
+        LATER,
+        "ServiceUnavailable",
+        None,
+        "platform",
+    ),
+    (client("The requested CPU configuration is above your limit"), LATER, "QuotaReached", None, "quota"),
+    (
         client("Too many concurrent attempts to create a new revision of the specified family."),
         LATER,
         "ConcurrentRevisions",
@@ -167,6 +185,13 @@ CASES: list[tuple[Exception, type[PlatformError], str, str | None, str]] = [
         REJECTED,
         "InvalidParameterException",
         "capacity_provider_strategy",
+        "configuration",
+    ),
+    (
+        invalid("Error retrieving subnet information for [subnet-1]: none (ErrorCode: InvalidSubnetID.NotFound)"),
+        REJECTED,
+        "InvalidParameterException",
+        "network_configuration",
         "configuration",
     ),
     (
