@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from push_pools.domain.errors import JobRejected, NothingStarted, PlatformUnavailable
 from push_pools.domain.failures import LONGEST_REASON, ROWS, explain, explain_error, explain_observation, row_of
-from push_pools.domain.states import FailureClass, JobStatus, Observation, State, StateType
+from push_pools.domain.states import TRIED_AGAIN, FailureClass, JobStatus, Observation, State, StateType
 from tests.domain.cloud_run_cases import CASES as CLOUD_RUN_CASES
 
 ECS = "ecs:push"
@@ -230,6 +230,23 @@ def test_the_default_policy_is_that_of_the_design() -> None:
         "aci/registry",
         "aci/quota-zero",
     }
+
+
+def test_a_row_that_promises_another_try_keeps_it_and_the_end_of_a_run_promises_none() -> None:
+    """A run may end with a failure of any class: no attempts are left, its deadline is over, or its policy says no."""
+    for row in ROWS:
+        failure = explain(row.platform or "process").model_copy(update={"suggestion": row.suggestion})
+        shown = State.failed(failure, NOW).without_promise().suggestion
+        assert row.is_retried or TRIED_AGAIN not in row.suggestion, row.name
+        assert shown, row.name
+        assert TRIED_AGAIN not in shown
+        if TRIED_AGAIN not in row.suggestion:
+            assert shown == row.suggestion
+    assert (
+        State.failed(explain(ECS, codes=["SpotInterruption"]), NOW).without_promise().suggestion.startswith("use FARG")
+    )
+    host = explain(ECS, codes=["InfrastructureHealth"])
+    assert State.failed(host, NOW).without_promise().suggestion == "run it again: `flow-run retry`"
 
 
 def test_the_rows_of_ecs_say_nothing_of_other_platforms() -> None:

@@ -190,33 +190,38 @@ def waiting(world: EcsServiceWorld, run: FlowRun) -> State:
     return held.state
 
 
-def test_a_used_up_vcpu_quota_lets_runs_wait_and_all_complete(world: EcsServiceWorld) -> None:
+@pytest.mark.parametrize("in_failures", [True, False], ids=["failures", "ClientException"])
+def test_a_used_up_vcpu_quota_lets_runs_wait_and_all_complete(world: EcsServiceWorld, in_failures: bool) -> None:
     """A new account has 6 vCPUs: of ten jobs with one each, four wait with AWS's own words until others end."""
-    world.double.model.rules = Account(vcpus=6)
+    world.double.model.rules = Account(vcpus=6, vcpus_in_failures=in_failures)
     runs = [trigger(world) for _ in range(10)]
     world.drain()
     assert len(world.double.running()) == 6
-    held = [run for run in runs if world.get(run).phase is Phase.READY]
+    held = [run for run in runs if world.get(run).infrastructure_pid is None]
     assert len(held) == 4
     for run in held:
-        assert "limit on the number of vCPUs you can run concurrently" in waiting(world, run).message
-        assert world.get(run).job is not None
-        refused = next(entry for entry in world.get(run).journal if entry.what == "refused")
-        assert "vCPUs" in str(refused.facts["why"])
+        if not in_failures:
+            assert "limit on the number of vCPUs you can run concurrently" in waiting(world, run).message
+        told = explain_run(world.get(run), world.clock.now())
+        assert "limit on the number of vCPUs you can run concurrently" in told.waits_for
+        kept = next(entry for entry in world.get(run).journal if entry.what in ("refused", "settling"))
+        assert "vCPUs" in str(kept.facts["why"])
     world.settle()
     assert [world.get(run).state.name for run in runs] == ["Completed"] * 10
     assert set(world.per_attempt().values()) == {1}
 
 
-def test_a_job_that_never_fits_the_quota_ends_with_the_class_quota(world: EcsServiceWorld) -> None:
+@pytest.mark.parametrize("in_failures", [True, False], ids=["failures", "ClientException"])
+def test_a_job_that_never_fits_the_quota_ends_with_the_class_quota(world: EcsServiceWorld, in_failures: bool) -> None:
     """After an hour of asking: 8 vCPUs are never given by a quota of 6."""
-    world.double.model.rules = Account(vcpus=6)
+    world.double.model.rules = Account(vcpus=6, vcpus_in_failures=in_failures)
     run = trigger(world, cpu=8192, memory=16384)
     world.settle()
     state = world.get(run).state
     assert (state.type, state.failure_class) == (StateType.CRASHED, "quota")
-    assert "raise the quota" in str(state.suggestion)
+    assert state.suggestion == "raise the quota, or give the pool a concurrency limit"
     assert not world.double.started
+    assert not world.get(run).chores, "nothing is lost, and nothing has to be watched"
 
 
 def test_what_no_host_of_the_cluster_has_ends_the_run_after_one_look(world: EcsServiceWorld) -> None:
@@ -230,6 +235,17 @@ def test_what_no_host_of_the_cluster_has_ends_the_run_after_one_look(world: EcsS
     assert world.double.calls["RunTask"] == 1
     assert world.double.calls["ListTasks"] == 2
     assert (world.get(run).launch, world.get(run).attempt) == (1, 1)
+
+
+def test_a_lack_of_capacity_that_lasts_ends_the_run_with_that_class(world: EcsServiceWorld) -> None:
+    """Each refusal was looked into and proven, so the end is no mystery: it is not `lost`."""
+    world.double.faults.chance("RunTask", Fault.failures(CAPACITY), 1.0)
+    run = trigger(world)
+    world.settle()
+    state = world.get(run).state
+    assert (state.type, state.failure_class) == (StateType.CRASHED, "capacity")
+    assert "Capacity is unavailable" in state.message
+    assert not world.double.started
 
 
 def test_a_lack_of_capacity_is_looked_up_before_another_launch(world: EcsServiceWorld) -> None:
