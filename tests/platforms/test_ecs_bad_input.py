@@ -10,9 +10,12 @@ from push_pools.domain.errors import InvalidJobVariables
 from push_pools.domain.runs import Phase
 from push_pools.domain.states import State, StateType
 from push_pools.services.explain import explain_run
+from push_pools.services.preview import preview_deployment
+from push_pools.testing.ec2_double import Ec2Double
 from push_pools.testing.ecs_double import CAPACITY, Account, Bucket, Fault
+from tests.credentials.test_aws import StsDouble
 
-from .ecs_world import SUBNETS, job_of
+from .ecs_world import SUBNETS, job_of, static
 from .test_ecs_service import VARIABLES, EcsServiceWorld, trigger
 
 if TYPE_CHECKING:
@@ -144,6 +147,13 @@ MISTAKES = [
         task_definition_arn="never:1",
     ),
     mistake(
+        "an environment that is too long to be overridden",
+        "configuration",
+        ("ECS takes 8192", "the longest is env.BIG with 90"),
+        ("flow-run retry",),
+        env={"BIG": "x" * 9000, "SMALL": "y"},
+    ),
+    mistake(
         "secrets without a role to read them",
         "configuration",
         ("secrets: give an execution_role_arn too",),
@@ -178,6 +188,52 @@ def test_an_impossible_size_is_refused_at_preview_with_those_that_exist(cpu: int
     """Before anything is asked of AWS: it is a job that cannot be made."""
     with pytest.raises(InvalidJobVariables, match=r"it goes with \d|it has 256, 512"):
         job_of(cpu=cpu, memory=memory)
+
+
+def test_an_impossible_size_is_refused_by_the_preview_of_a_deployment_and_asks_nobody(world: EcsServiceWorld) -> None:
+    world.deploy("large", job_variables={**VARIABLES, "cpu": 256, "memory": 4096})
+    with pytest.raises(InvalidJobVariables, match="cpu 256 does not go with memory 4096; it goes with 512, 1024, 2048"):
+        preview_deployment(world.app, "report/large")
+    assert not world.double.calls
+
+
+def test_subnets_of_another_vpc_than_the_one_that_is_named_end_the_run(
+    world: EcsServiceWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With those that are in it, and before anything is registered or started."""
+    with Ec2Double(vpc="vpc-b", subnets=("subnet-8", "subnet-9")) as ec2:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", ec2.endpoint)
+        run = trigger(world, vpc_id="vpc-b")
+        world.settle()
+    state = world.get(run).state
+    assert (state.type, state.failure_class) == (StateType.CRASHED, "configuration")
+    assert "subnet-1, subnet-2: not in VPC vpc-b, whose subnets are subnet-8, subnet-9" in state.message
+    assert state.suggestion == "correct `network_configuration` or `vpc_id`"
+    assert not world.double.calls
+
+
+@pytest.fixture
+def sts(monkeypatch: pytest.MonkeyPatch) -> Iterator[StsDouble]:
+    double = StsDouble()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", double.server.endpoint)
+    yield double
+    double.server.close()
+
+
+def test_a_role_of_the_block_that_may_not_be_assumed_ends_the_run(world: EcsServiceWorld, sts: StsDouble) -> None:
+    """The wrong role, or the wrong ExternalId: AWS does not say which, so the suggestion names both."""
+    sts.error = (403, "AccessDenied")
+    block = static(world.double.endpoint, assume_role_arn=OTHER, assume_role_kwargs={"ExternalId": "wrong"})
+    world.ecs._clients._open = lambda _: block
+    run = trigger(world)
+    world.settle()
+    state = world.get(run).state
+    assert (state.type, state.failure_class) == (StateType.CRASHED, "permission")
+    assert "'aws_credentials'" in state.message
+    assert "sts:AssumeRole" in str(state.suggestion)
+    assert "ExternalId" in str(state.suggestion)
+    assert world.get(run).attempt == 1
+    assert not world.double.calls
 
 
 # -- what passes by itself waits, and says why
