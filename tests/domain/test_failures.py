@@ -131,12 +131,46 @@ CASES = [
     init("init-network", "network", True, "RequestError: send request failed: dial tcp 1.2.3.4:443: i/o timeout"),
     init("init", "platform", True, "execution resource retrieval failed"),
     ecs(
-        "start-command",
+        "start-executable",
         "configuration",
         False,
         "TaskFailedToStart",
         reason='CannotStartContainerError: exec: "serve": executable file not found in $PATH',
     ),
+    # As Fargate says it: with both names.
+    ecs(
+        "start-executable",
+        "configuration",
+        False,
+        "TaskFailedToStart",
+        reason="CannotStartContainerError: ResourceInitializationError: failed to create new container runtime task: "
+        'OCI runtime create failed: starting container process caused: exec: "/run.sh": permission denied: unknown',
+    ),
+    ecs(
+        "start-executable",
+        "configuration",
+        False,
+        "TaskFailedToStart",
+        reason="CannotStartContainerError: ResourceInitializationError: failed to create new container runtime task: "
+        'failed to create shim task: exec: "serve": executable file not found in $PATH: unknown',
+    ),
+    ecs(
+        "start-command",
+        "configuration",
+        False,
+        "TaskFailedToStart",
+        reason="CannotStartContainerError: API error (500): starting container process caused a failure",
+    ),
+    ecs(
+        "network-interface",
+        "network",
+        True,
+        "TaskFailedToStart",
+        reason="Unexpected EC2 error while attempting to Create Network Interface with public IP assignment enabled in "
+        "subnet 'subnet-1': InsufficientFreeAddressesInSubnet",
+    ),
+    pull("image-unreachable", "image", True, "context canceled"),
+    init("init-network", "network", True, "There is a connection issue between the task and AWS Secrets Manager."),
     ecs("runtime", "platform", True, "TaskFailedToStart", reason="CannotStartContainerError: it went wrong"),
     ecs("runtime", "platform", True, "TaskFailedToStart", reason="DockerTimeoutError: Could not transition"),
     # ECS: what RunTask and RegisterTaskDefinition answer.
