@@ -194,7 +194,7 @@ def _waits_for(run: FlowRun, now: datetime) -> str:
     match run.phase:
         case Phase.PLANNED | Phase.READY:
             why = f" ({run.state.message})" if run.state.message else ""
-            return f"its time, {run.due_at.isoformat()}{why}" if run.due_at > now else "the server, to claim it"
+            return f"its time, {run.due_at.isoformat()}{why}" if run.due_at > now else "the service, to claim it"
         case Phase.WAITING:
             return run.state.message or "a free slot"
         case Phase.CLAIMED:

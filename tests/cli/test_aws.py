@@ -202,9 +202,18 @@ def test_the_operator_s_policy_has_what_commands_need_and_no_more(cli: AwsCli, a
 
 
 def test_doctor_looks_at_the_installation(cli: AwsCli, work: Any) -> None:
-    """It is well once it has ticked; a table that is not there is said."""
+    """It is well once it has ticked; a table that is not there is said. Nobody is told to start a server."""
+    keys = '{"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": "canary", "region_name": "eu-west-1"}'
+    cli.ok("block", "create", "aws-credentials/keys", "--data", "-", stdin=keys)
+    cli.ok("deployment", "run", "report/report")
+    (ticks,) = (each for each in cli("doctor", "-o", "json").data if each["check"] == "ticks")
+    assert (ticks["level"], ticks["found"]) == ("red", "nothing has ever ticked, and there is work")
+    assert ticks["fix"] == "see that the schedule of the function `schedule` is on, and look into its log"
     work()
     found = cli.read("doctor")
+    assert not [each for each in found if "push-pools serve" in each["fix"]], found
+    (flagged,) = (each for each in found if each["check"] == "long-lived keys")
+    assert (flagged["level"], "aws-credentials/keys" in flagged["found"]) == ("warn", True)
     assert not [each for each in found if each["level"] == "red"], found
     assert any("tick" in each["check"] for each in found)
     ran = cli("doctor", "-o", "json", PUSH_POOLS_AWS_TABLE="nope")
