@@ -22,6 +22,7 @@ _TIMEOUT = (
     r"(request|context) cancell?ed|connection issue|unexpected eof|temporary failure|service unavailable|\b50[0234]\b"
 )
 _THROTTLED = r"throttl|rate exceeded|request ?limit ?exceeded|too ?many ?requests|rate limit|\b429\b"
+_FAILED = r"(TaskFailedToStart: )?"  # Before the reason of a task that a capacity provider could not place.
 _ROLE = "look at the permissions of the execution role, and of the network path to the service it names"
 _COMMAND = "correct `command` or `entrypoint`: it has to exist in the image and be executable"
 _PULL = ("CannotPullContainerError", "CannotPullImageManifestError", "CannotPullECRContainerError")
@@ -244,6 +245,13 @@ REFUSED_ROWS: Final = (
         codes={"ATTRIBUTE", "LOCATION", "UNSUPPORTED"},
     ),
     Row(
+        "placement",
+        _CLASS.CONFIGURATION,
+        "no host of the cluster has what the job asks for: {reason}",
+        "look at placement constraints, launch type, network mode and the attributes of the cluster's hosts",
+        reason=rf"^{_FAILED}(ATTRIBUTE|LOCATION)\b|placement constraint",
+    ),
+    Row(
         "capacity",
         _CLASS.CAPACITY,
         "there is no capacity for the job now: {reason}",
@@ -255,7 +263,8 @@ REFUSED_ROWS: Final = (
         _CLASS.CAPACITY,
         "there is no capacity for the job now: {reason}",
         "it is tried again; more subnets in other zones, or other sizes, help",
-        reason=r"capacity is unavailable|insufficient (cpu|memory|capacity)|unable to place a task|^RESOURCE:",
+        reason=r"capacity is unavailable|insufficient (cpu|memory|capacity)|unable to place a task|"
+        rf"^{_FAILED}(RESOURCE:|AGENT\b|EMPTY CAPACITY PROVIDER|NO ACTIVE INSTANCES)",
     ),
     Row(
         "pass-role",

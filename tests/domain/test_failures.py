@@ -198,6 +198,15 @@ CASES = [
         "TaskFailedToStart",
         reason="Capacity is unavailable at this time. Please try again later or in a different availability zone",
     ),
+    # A task that waited in PROVISIONING for a capacity provider ("API failure reasons", DescribeTasks).
+    *(
+        ecs("capacity-reason", "capacity", True, "TaskFailedToStart", reason=f"TaskFailedToStart: {reason}")
+        for reason in ("RESOURCE:MEMORY", "AGENT", "EMPTY CAPACITY PROVIDER", "NO ACTIVE INSTANCES")
+    ),
+    *(
+        ecs("placement", "configuration", False, "TaskFailedToStart", reason=f"TaskFailedToStart: {reason}")
+        for reason in ("ATTRIBUTE", "LOCATION", "MemberOf placement constraint unsatisfied")
+    ),
     ecs("permission", "permission", False, "AccessDeniedException", reason="not authorized to perform ecs:RunTask"),
     ecs("blocked", "permission", False, "BlockedException", reason="Your account is currently blocked."),
     ecs("assume-role", "permission", False, "AssumeRoleDenied", "AccessDenied", reason="to perform: sts:AssumeRole"),

@@ -298,6 +298,10 @@ def test_values_of_a_request_are_not_shown() -> None:
         ("ATTRIBUTE", "ATTRIBUTE", "configuration", False),
         ("Capacity is unavailable at this time.", "CapacityUnavailable", "capacity", True),
         ("You've reached the limit on the number of vCPUs you can run concurrently", "QuotaReached", "quota", True),
+        ("EMPTY CAPACITY PROVIDER", "CapacityUnavailable", "capacity", True),
+        ("NO ACTIVE INSTANCES", "RunTaskFailure", "capacity", True),
+        ("LOCATION", "LOCATION", "configuration", False),
+        ("MemberOf placement constraint unsatisfied.", "RunTaskFailure", "configuration", False),
         ("something new", "RunTaskFailure", "platform", True),
     ],
 )
