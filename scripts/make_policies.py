@@ -1,15 +1,37 @@
-"""Write `infra/policies/`: what each function, and whoever uses the command line, may do. A test compares them.
+"""Write `infra/policies/`, and its table in `docs/aws.md`: what each function, and whoever types commands, may do.
 
 `${…}` are for whoever deploys: ARNs of one installation. `${queue_arn_prefix}` is the ARN of its queues up to and with
-their prefix.
+their prefix. Tests compare what is written.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "aws.md"
+PLACE = re.compile(r"(<!-- made by scripts/make_policies\.py: rights -->\n).*?(<!-- end -->)", re.DOTALL)
+COMMON = ("Log", "Ledger")
+"""Statements that all functions have."""
+SHOWN = {
+    "${log_group_arn}:*": "its log group",
+    "${table_arn}": "the table",
+    "${table_arn}/index/*": "its indexes",
+    "${bus_arn}": "the bus",
+    "${kms_key_arn}": "the key",
+    "${task_definition_arn_prefix}*": "your task definitions",
+    "${task_arn_prefix}*": "the cluster's tasks",
+    "${execution_role_arn}": "the execution role",
+    "${task_role_arn}": "the task role",
+    "${task_log_group_arn}:*": "the tasks' log group",
+    "*": "`*`",
+}
+"""What stands for what, to people."""
 FOLDER = Path(__file__).resolve().parent.parent / "infra" / "policies"
 Statement = dict[str, Any]
 
@@ -162,8 +184,48 @@ def policies() -> dict[str, str]:
     }
 
 
+def rights() -> Iterator[str]:
+    """Yield the rows of the table: every action of every policy, on what, and under which conditions."""
+    statements = {name.removesuffix(".json"): json.loads(text)["Statement"] for name, text in policies().items()}
+    yield "| who | may |"
+    yield "| --- | --- |"
+    common = [each for each in statements["schedule"] if each["Sid"] in COMMON]
+    yield f"| all functions | {' · '.join(map(_told, common))} |"
+    for name, listed in statements.items():
+        who = "the command line (`operator.json`)" if name == "operator" else f"`{name}`"
+        own = [each for each in listed if name == "operator" or each["Sid"] not in COMMON]
+        yield f"| {who} | {' · '.join(map(_told, own))} |"
+
+
+def _told(statement: Statement) -> str:
+    actions = ", ".join(f"`{each}`" for each in statement["Action"])
+    conditions = [
+        f"`{key}` is {_listed(values)}"
+        for each in statement.get("Condition", {}).values()
+        for key, values in each.items()
+    ]
+    under = f", if {' and '.join(conditions)}" if conditions else ""
+    return f"{actions} on {' and '.join(map(_resource, statement['Resource']))}{under}"
+
+
+def _resource(text: str) -> str:
+    queue = text.removeprefix("${queue_arn_prefix}")
+    return SHOWN[text] if queue == text else f"queue{'s' if '*' in queue else ''} `{queue}`"
+
+
+def _listed(values: Any) -> str:
+    listed = values if isinstance(values, list) else [values]
+    return " or ".join("the cluster" if each == "${cluster_arn}" else f"`{each}`" for each in listed)
+
+
+def page(text: str) -> str:
+    """Return the page with the table as the policies are."""
+    return PLACE.sub(lambda found: found[1] + "\n".join(rights()) + "\n" + found[2], text)
+
+
 def main() -> None:
-    """Write every policy, and remove those of functions that are gone."""
+    """Write the table and every policy, and remove those of functions that are gone."""
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     FOLDER.mkdir(parents=True, exist_ok=True)
     wanted = policies()
     for path in FOLDER.glob("*.json"):

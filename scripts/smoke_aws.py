@@ -4,7 +4,9 @@
 
 Credentials and region come from the environment, as for every boto3 program. It makes a table, queues and a bus with a
 random name, runs the handlers in this process on them, starts a handful of the smallest Fargate tasks, and deletes what
-it made, also when it fails. Costs are a few cents. Everything is real but Lambda itself. Not yet run on a real account.
+it made, also when it fails: tasks that still run and the task definition too. It also asks once for more vCPUs than a
+new account may run; where they are given, that task is stopped at once. Costs are a few cents. Everything is real but
+Lambda itself. Not yet run on a real account.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from push_pools.bootstrap import open_aws
 from push_pools.domain.config import DeploymentSpec
 from push_pools.domain.errors import PushPoolsError
+from push_pools.ports import RunFilter
 from push_pools.services.catalogue import create_work_pool
 from push_pools.services.deploy import put_deployment
 from push_pools.services.runs import run_deployment
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
 
 FUNCTION_SECONDS = 60.0
 QUEUES = ("submit-ecs", "poll-ecs", "seen", "dead-letters")
+TOO_MUCH = {"cpu": "16384", "memory": "32768"}
+"""The largest task of Fargate: 16 vCPUs, where a new account may run 6."""
 
 
 @dataclass
@@ -117,6 +122,8 @@ class Smoke:
                 "PUSH_POOLS_AWS_BUS": self.name,
             }
             self.app = open_aws(Settings.from_environ(os.environ))
+            undo.callback(self._undone, "task definition", self._delete_definitions)
+            undo.callback(self._undone, "tasks", self._stop_tasks)
             print(f"made    {self.name}", flush=True)
             yield
 
@@ -151,11 +158,30 @@ class Smoke:
         undo.callback(self._undone, f"rule {name}", remove)
         self.events.put_targets(Rule=full, EventBusName=bus, Targets=[{"Id": "1", "Arn": self.arns[queue]}])
 
+    def _stop_tasks(self) -> None:
+        """Stop what still runs, which is nothing unless the trial was broken off."""
+        marks = {self.name}
+        for run in self.app.store.runs(RunFilter()).runs:
+            marks |= {f"pp/{run.id}/{attempt}" for attempt in range(1, run.attempt + 1)}
+        for mark in sorted(marks):
+            for arn in self.ecs.list_tasks(cluster=self.options.cluster, startedBy=mark)["taskArns"]:
+                self._stop_task(arn)
+
+    def _stop_task(self, arn: str) -> None:
+        self.ecs.stop_task(cluster=self.options.cluster, task=arn, reason="push-pools smoke")
+
+    def _delete_definitions(self) -> None:
+        families = self.ecs.list_task_definition_families(familyPrefix=self.name, status="ACTIVE")["families"]
+        for family in families:
+            for arn in self.ecs.list_task_definitions(familyPrefix=family)["taskDefinitionArns"]:
+                self.ecs.deregister_task_definition(taskDefinition=arn)
+                self.ecs.delete_task_definitions(taskDefinitions=[arn])
+
     def _undone(self, what: str, undo: Callable[[], object]) -> None:
         try:
             undo()
         except (ClientError, BotoCoreError) as error:
-            self.report.check(f"the {what} of {self.name} is deleted", False, f"{error}; delete it by hand")
+            self.report.check(f"the {what} of {self.name} is gone", False, f"{error}; remove it by hand")
 
     # -- the functions
 
@@ -220,6 +246,7 @@ class Smoke:
         network = {"subnets": self.options.subnets.split(","), "assignPublicIp": self.options.public_ip}
         variables = {
             "image": self.options.image,
+            "family": self.name,
             "cluster": self.options.cluster,
             "cpu": 256,
             "memory": 512,
@@ -234,7 +261,7 @@ class Smoke:
 
     def tasks_of(self, run: FlowRun, **options: Any) -> list[str]:
         """Return the tasks that ECS lists for a run's first attempt."""
-        answer = self.ecs.list_tasks(cluster=self.options.cluster, startedBy=f"pp/{run.id}/1", **options)
+        answer = self.ecs.list_tasks(cluster=self.options.cluster, startedBy=_mark(run), **options)
         return list(answer["taskArns"])
 
     def one_run(self) -> None:
@@ -256,10 +283,15 @@ class Smoke:
             self.app.queue.send(event)
         again = run_deployment(self.app, "good", idempotency_key="smoke").run
         run = self.until(again, lambda run: run.infrastructure_pid is not None)
-        listed = self.tasks_of(run)
+        tasks = set(self.tasks_of(run))
         run = self.until(run, lambda run: run.is_final)
-        is_one = run.state.name == "Completed" and len(listed) <= 1 and run.attempt == 1
-        self.report.check("one event sent three times is one task", is_one, f"{len(listed)} listed, {_told(run)}")
+        with contextlib.suppress(ClientError):  # Whether ECS takes both filters is one of the questions.
+            tasks |= set(self.tasks_of(run, desiredStatus="STOPPED"))
+        tasks |= {
+            event["detail"]["taskArn"] for _, event in self.told if event["detail"].get("startedBy") == _mark(run)
+        }
+        is_one = run.state.name == "Completed" and len(tasks) == 1 and run.attempt == 1
+        self.report.check("one event sent three times is one task", is_one, f"{len(tasks)} found, {_told(run)}")
 
     def cancelled(self) -> None:
         """A run that is cancelled while its task runs."""
@@ -308,25 +340,39 @@ class Smoke:
         self.report.answer("ECS task events through EventBridge come", found)
 
     def refused_twice(self) -> None:
-        """Whether a refusal is kept under its clientToken: a task that no container instance can hold."""
-        token, run = secrets.token_hex(16), self.app.store.runs(_any()).runs[0]
-        definition = str(run.job.request.get("task_definition_arn")) if run.job else ""
-        answers = []
-        for _ in range(2):
-            try:
-                answer = self.ecs.run_task(
-                    cluster=self.options.cluster, taskDefinition=definition, launchType="EC2", clientToken=token
-                )
-            except (ClientError, BotoCoreError) as error:
-                answers.append(f"{error}")
-            else:
-                for task in answer["tasks"]:
-                    self.ecs.stop_task(cluster=self.options.cluster, task=task["taskArn"], reason="push-pools smoke")
-                answers.append(json.dumps(answer["failures"] or [task["taskArn"] for task in answer["tasks"]]))
-        same = "the same" if answers[0] == answers[1] else "another"
-        self.report.answer(
-            "RunTask refused, repeated with its clientToken, answers", f"{same}: {answers[0]} | {answers[1]}"
-        )
+        """Whether `failures[]` of Fargate are kept under their clientToken.
+
+        The same request twice does not tell: it may be refused again for itself. So the token comes a third time with
+        a task that the account can run. A token that is bound answers ConflictException; one that is not starts it.
+        """
+        usable = next((run.job for run in self.app.store.runs(RunFilter()).runs if run.job), None)
+        asked: dict[str, Any] = {}
+        if usable is not None and isinstance(stored := usable.request.get("task_run_request"), dict):
+            asked |= stored
+        asked |= {"startedBy": self.name, "clientToken": secrets.token_hex(16)}
+        too_much = {**asked, "overrides": {**asked.get("overrides", {}), **TOO_MUCH}}
+        answers = [self._asked(request) for request in (too_much, too_much, asked)]
+        first, again, other = answers
+        if first[0] != "failures":
+            found = "not answered, because 16 vCPUs were not refused by failures[]"
+        elif "ConflictException" in other[1]:
+            found = "bound" + (", and the same come again" if first == again else ", but another answer comes")
+        else:
+            found = "not bound" if other[0] == "task" else "not answered"
+        told = " | ".join(f"{kind} {text}" for kind, text in answers)
+        self.report.answer("failures[] and the clientToken of their RunTask are", f"{found} ({told})")
+
+    def _asked(self, request: dict[str, Any]) -> tuple[str, str]:
+        """Ask for a task, stop it if there is one, and return what kind of answer came, and its text."""
+        try:
+            answer = self.ecs.run_task(**request)
+        except (ClientError, BotoCoreError) as error:
+            return "error", str(error)
+        if not answer["tasks"]:
+            return "failures", ", ".join(str(each.get("reason")) for each in answer["failures"])
+        for task in answer["tasks"]:
+            self._stop_task(task["taskArn"])
+        return "task", answer["tasks"][0]["taskArn"]
 
     def published(self) -> None:
         """What arrived on the bus."""
@@ -343,6 +389,10 @@ class Smoke:
         self.report.check("every end is published", ends >= 4, json.dumps(names))
 
 
+def _mark(run: FlowRun) -> str:
+    return f"pp/{run.id}/1"
+
+
 def _told(run: FlowRun) -> str:
     return f"{run.state.name}{' (' + run.state.message + ')' if run.state.message else ''}"
 
@@ -351,12 +401,6 @@ def _seconds(text: str) -> float:
     from datetime import datetime
 
     return datetime.fromisoformat(text).timestamp()
-
-
-def _any() -> Any:
-    from push_pools.ports import RunFilter
-
-    return RunFilter()
 
 
 def arguments(words: list[str] | None) -> argparse.Namespace:

@@ -15,6 +15,8 @@ from tests.aws.installation import install
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
+FILE = re.compile(r"```yaml\n# (\S+\.yaml)\n(.*?)```", re.DOTALL)
+"""A file that a page shows under its name."""
 NOT_HERE = ("docs/testing.md",)
 """Pages whose commands start servers that run until they are stopped; their own tests run these."""
 STAND_INS = {
@@ -37,6 +39,8 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path, request: pytest.
     if str(page.relative_to(ROOT)) in NOT_HERE:
         return
     for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    for name, text in FILE.findall(page.read_text()):
         (tmp_path / name).write_text(text)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     script = "\n".join(commands(page))

@@ -71,7 +71,9 @@ def _installation_findings(given: Settings) -> list[Finding]:
     try:
         app = open_aws(given)
         letters = cast("DeadLetters", app.queue).dead_letters
-        return list(examine(Patient(app, SystemClock().now(), dead_letters=letters, is_long_lived=is_long_lived)))
+        now = SystemClock().now()
+        patient = Patient(app, now, dead_letters=letters, is_long_lived=is_long_lived, on_functions=True)
+        return list(examine(patient))
     except PushPoolsError as error:
         return [red("installation", str(error), "correct PUSH_POOLS_AWS_… and the rights of your identity")]
 

@@ -19,10 +19,12 @@ _NOT_FOUND = (
 )
 _TIMEOUT = (
     r"i/o timeout|timed? ?out|tls handshake|connection (refused|reset)|dial tcp|deadline exceeded|no such host|"
-    r"request canceled|unexpected eof|temporary failure|service unavailable|\b50[0234]\b"
+    r"(request|context) cancell?ed|connection issue|unexpected eof|temporary failure|service unavailable|\b50[0234]\b"
 )
-_THROTTLED = r"throttl|rate exceeded|too ?many ?requests|rate limit|\b429\b"
+_THROTTLED = r"throttl|rate exceeded|request ?limit ?exceeded|too ?many ?requests|rate limit|\b429\b"
+_FAILED = r"(TaskFailedToStart: )?"  # Before the reason of a task that a capacity provider could not place.
 _ROLE = "look at the permissions of the execution role, and of the network path to the service it names"
+_COMMAND = "correct `command` or `entrypoint`: it has to exist in the image and be executable"
 _PULL = ("CannotPullContainerError", "CannotPullImageManifestError", "CannotPullECRContainerError")
 _INIT = ("ResourceInitializationError",)
 
@@ -132,9 +134,9 @@ START_ROWS: Final = (
     Row(
         "network-interface",
         _CLASS.NETWORK,
-        "ECS could not attach a network interface in time: {reason}",
+        "ECS could not give the task a network interface: {reason}",
         "it is tried again; look at the subnets' free addresses if it happens often",
-        reason=r"waiting for network interface|network interface provisioning",
+        reason=r"waiting for network interface|network interface provisioning|create network interface",
     ),
     Row(
         "storage-provisioning",
@@ -142,6 +144,15 @@ START_ROWS: Final = (
         "ECS could not provide storage in time: {reason}",
         "it is tried again",
         reason=r"waiting for EphemeralStorage|EphemeralStorage provisioning",
+    ),
+    Row(
+        "start-executable",
+        _CLASS.CONFIGURATION,
+        "the container's command could not be started: {reason}",
+        _COMMAND,
+        # Fargate names a failure of the container's runtime after the start's resources, too.
+        codes={"CannotStartContainerError", "CannotCreateContainerError", *_INIT},
+        reason=r"exec: .*(not found|no such file|permission denied)|executable file not found|exec format error",
     ),
     Row(
         "init-throttled",
@@ -186,9 +197,9 @@ START_ROWS: Final = (
         "start-command",
         _CLASS.CONFIGURATION,
         "the container's command could not be started: {reason}",
-        "correct `command` or `entrypoint`: it has to exist in the image and be executable",
+        _COMMAND,
         codes={"CannotStartContainerError", "CannotCreateContainerError"},
-        reason=r"no such file|not found in|executable file not found|permission denied|exec format|starting container",
+        reason=r"no such file|not found in|permission denied|exec format|starting container",
     ),
     Row(
         "runtime",
@@ -234,6 +245,13 @@ REFUSED_ROWS: Final = (
         codes={"ATTRIBUTE", "LOCATION", "UNSUPPORTED"},
     ),
     Row(
+        "placement",
+        _CLASS.CONFIGURATION,
+        "no host of the cluster has what the job asks for: {reason}",
+        "look at placement constraints, launch type, network mode and the attributes of the cluster's hosts",
+        reason=rf"^{_FAILED}(ATTRIBUTE|LOCATION)\b|placement constraint",
+    ),
+    Row(
         "capacity",
         _CLASS.CAPACITY,
         "there is no capacity for the job now: {reason}",
@@ -245,7 +263,8 @@ REFUSED_ROWS: Final = (
         _CLASS.CAPACITY,
         "there is no capacity for the job now: {reason}",
         "it is tried again; more subnets in other zones, or other sizes, help",
-        reason=r"capacity is unavailable|insufficient (cpu|memory|capacity)|unable to place a task|^RESOURCE:",
+        reason=r"capacity is unavailable|insufficient (cpu|memory|capacity)|unable to place a task|"
+        rf"^{_FAILED}(RESOURCE:|AGENT\b|EMPTY CAPACITY PROVIDER|NO ACTIVE INSTANCES)",
     ),
     Row(
         "pass-role",

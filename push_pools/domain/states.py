@@ -61,6 +61,10 @@ class Failure(Record):
     signal: int | None = None
 
 
+TRIED_AGAIN = "it is tried again"
+"""How suggestions promise another try by the default policy."""
+
+
 class State(Record):
     """What a run shows: a type, a name within the type, and why."""
 
@@ -78,6 +82,14 @@ class State(Record):
     @property
     def is_final(self) -> bool:
         return self.type.is_final
+
+    def without_promise(self) -> State:
+        """Return the state as a run ends with it: what its failure's table says of another try is not true any more."""
+        parts = self.suggestion.split("; ")
+        kept = [part for part in parts if not part.startswith(TRIED_AGAIN)]
+        if len(kept) == len(parts):
+            return self
+        return self.model_copy(update={"suggestion": "; ".join(kept) or "run it again: `flow-run retry`"})
 
     @classmethod
     def of(cls, name: str, now: datetime, message: str = "") -> State:

@@ -539,7 +539,7 @@ def finish(run: FlowRun, state: State, moment: Moment, chores: Sequence[Chore] =
         return run
     todo = _merge(run.chores, chores)
     return run.evolve(
-        state=state,
+        state=state.without_promise(),
         phase=Phase.ENDED if todo else Phase.SETTLED,
         claim=None,
         slots=(),

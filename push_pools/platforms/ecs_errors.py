@@ -78,9 +78,12 @@ _DENIED: Final = frozenset(
 )
 
 
+# RunTask asks EC2 about subnets and security groups, and hands EC2's code on as `(ErrorCode: …)` behind its text.
+_THROTTLED_INSIDE: Final = r"rate exceeded|request ?limit ?exceeded|\bthrottling\b"
+_FAILED_INSIDE: Final = r"errorcode: (internal(error|failure)|unavailable|serviceunavailable)\b"
 _QUOTA: Final = "limit|quota|exceed"
 _COUNTED: Final = "provisioning state|vcpus?|concurrently"
-_QUOTA_REACHED: Final = rf"({_QUOTA}).*({_COUNTED})|({_COUNTED}).*({_QUOTA})"
+_QUOTA_REACHED: Final = rf"({_QUOTA}).*({_COUNTED})|({_COUNTED}).*({_QUOTA})|above your limit"
 
 
 def _one(*codes: str) -> frozenset[str]:
@@ -89,7 +92,8 @@ def _one(*codes: str) -> frozenset[str]:
 
 RULES: Final = (
     Rule(THROTTLES, Next.LATER, as_code="ThrottlingException"),
-    Rule(_VAGUE, Next.LATER, r"rate exceeded|errorcode: throttling|\bthrottling\b", "ThrottlingException"),
+    Rule(_VAGUE, Next.LATER, _THROTTLED_INSIDE, "ThrottlingException"),
+    Rule(_VAGUE, Next.LATER, _FAILED_INSIDE, "ServiceUnavailable"),
     Rule(_VAGUE, Next.LATER, r"too many concurrent attempts", "ConcurrentRevisions"),
     Rule(_VAGUE, Next.LATER, _QUOTA_REACHED, "QuotaReached"),
     Rule(_one("LimitExceededException"), Next.LATER),

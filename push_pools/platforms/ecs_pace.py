@@ -20,6 +20,8 @@ RUN_TASK_BURST: Final = 20
 """As AWS gives them for Fargate: 20 calls at once, and 20 a second."""
 REGISTER_PER_SECOND: Final = 1.0
 REGISTER_BURST: Final = 20
+ONE_AT_A_TIME: Final = Rate(1.0)
+"""How often the same definition is registered while nobody has remembered its ARN."""
 
 _ARN: Final = re.compile(r"arn:[a-z0-9-]+:[a-z0-9-]+:[a-z0-9-]*:(\d{12}):")
 
@@ -37,11 +39,18 @@ class Paces:
         """Return the pace of RunTask in an account and region."""
         return Pace(f"ecs/RunTask/{where}", self._run)
 
-    def registering(self, register: Callable[[], str], memo: Memo, where: str) -> Callable[[], str]:
-        """Return `register`, which first waits for nothing but raises `Pacing` while it is not its turn."""
+    def registering(self, register: Callable[[], str], memo: Memo, where: str, definition: str) -> Callable[[], str]:
+        """Return `register`, which first waits for nothing but raises `Pacing` while it is not its turn.
+
+        Of processes that meet a new `definition` at once one registers it, and the others find it a second later:
+        ECS would refuse most of them ("Too many concurrent attempts"), and give the others revisions that nobody uses.
+        """
 
         def paced() -> str:
             now = self._real_clock.now()
+            free_at = memo.pace(f"ecs/RegisterTaskDefinition/{definition}", ONE_AT_A_TIME, now)
+            if free_at > now:
+                raise Pacing(TYPE, "another process registers the task definition", free_at=free_at)
             free_at = memo.pace(f"ecs/RegisterTaskDefinition/{where}", self._register, now)
             if free_at > now:
                 per_second = f"{self._register.per_second:g}"

@@ -64,11 +64,10 @@ class Preparation:
         request = build_request(job, definition="", container=built.container, network=network)
         ecs = self._clients(job.credential_block_id, region, "ecs", retries=True)
         scope = self._clients.scope(job, region)
-        account = account_of(job)
-        register = self._paces.registering(
-            lambda: _register(ecs, built.request), self._memo, f"{account}/{region}" if account else scope
-        )
-        request["taskDefinition"] = self._definitions.ensure(memo_key(scope, built.hash), self._memo, register)
+        account, key = account_of(job), memo_key(scope, built.hash)
+        where = f"{account}/{region}" if account else scope
+        register = self._paces.registering(lambda: _register(ecs, built.request), self._memo, where, key)
+        request["taskDefinition"] = self._definitions.ensure(key, self._memo, register)
         return _complete(
             job,
             region,

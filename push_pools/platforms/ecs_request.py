@@ -34,6 +34,7 @@ MAX_OVERRIDES: Final = 8192
 """Most characters of the JSON of `overrides` (TaskOverride, API reference)."""
 MAX_TAGS: Final = 50
 OUR_LABELS: Final = "push-pools/"
+_VARIABLES: Final = {"environmentFiles": "environment_files", "resourceRequirements": "resource_requirements"}
 _NOT_FROM_TEMPLATE: Final = ("clientToken", "startedBy", "count", "taskDefinition", "networkConfiguration")
 
 
@@ -149,20 +150,25 @@ def check_overrides(overrides: Mapping[str, Any]) -> None:
     if length <= MAX_OVERRIDES:
         return
     parts = _lengths(overrides)
-    biggest = max(parts, key=lambda name: parts[name], default="overrides")
+    biggest = max(parts, key=lambda name: parts[name])
     raise InvalidJobVariables(
         [
-            f"command and env have {length} characters as JSON, and ECS takes {MAX_OVERRIDES}; the longest is "
-            f"{biggest} with {parts.get(biggest, length)}: keep it in S3 or in the image, or name it in `secrets`"
+            f"what a run overrides has {length} characters as JSON, and ECS takes {MAX_OVERRIDES}; the longest is "
+            f"{biggest} with {parts[biggest]}: keep it in S3 or in the image, or name it in `secrets`"
         ]
     )
 
 
 def _lengths(overrides: Mapping[str, Any]) -> dict[str, int]:
-    parts: dict[str, int] = {}
-    for each in containers(overrides, "containerOverrides"):
-        parts["command"] = max(parts.get("command", 0), len(compact(each.get("command", []))))
-        parts |= {f"env.{pair['name']}": len(compact(pair)) for pair in each.get("environment", [])}
+    """Return the length of every part, named as who wrote it calls it; those of a sidecar with its name."""
+    parts = {name: len(compact(value)) for name, value in overrides.items() if name != "containerOverrides"}
+    for index, each in enumerate(containers(overrides, "containerOverrides")):
+        sidecar = f"{each.get('name')}: " if index else ""  # The main container's is the first.
+        for field, value in each.items():
+            if field == "environment":
+                parts |= {f"{sidecar}env.{pair['name']}": len(compact(pair)) for pair in value}
+            else:
+                parts[sidecar + _VARIABLES.get(field, field)] = len(compact(value))
     return parts
 
 

@@ -54,6 +54,9 @@ KEYLESS: Final = {
 """Type of block → what takes the place of its key."""
 
 
+TICKED_BY: Final = "see that the schedule of the function `schedule` is on, and look into its log"
+
+
 @dataclass(frozen=True)
 class Patient:
     """What is looked at: a service, and what only its hosting knows of it."""
@@ -66,6 +69,12 @@ class Patient:
     dead_letters: Callable[[], Sequence[DeadLetter]] | None = None
     is_long_lived: Callable[[str, Mapping[str, Any]], bool] | None = None
     """Whether a block of that type, with that data, holds a key that does not expire."""
+    on_functions: bool = False
+    """Whether functions do the work, and no server does."""
+
+    def mended(self, server: str, functions: str) -> str:
+        """Return how the hosting is mended: with a server, or with functions."""
+        return functions if self.on_functions else server
 
     @cached_property
     def open_runs(self) -> Sequence[FlowRun]:
@@ -118,9 +127,11 @@ def check_ticks(patient: Patient) -> Iterator[Finding]:
     elif patient.served_since is not None:
         yield red(name, f"a server holds the home, and {found}", "look into its log, and restart `push-pools serve`")
     elif patient.open_runs or patient.waiting or _schedules(patient.app):
-        yield red(name, f"{found}, and there is work", "start `push-pools serve`, and see that it stays up")
+        fix = patient.mended("start `push-pools serve`, and see that it stays up", TICKED_BY)
+        yield red(name, f"{found}, and there is work", fix)
     else:
-        yield warn(name, f"{found}; there is no work", "start `push-pools serve` before there is")
+        fix = patient.mended("start `push-pools serve` before there is", TICKED_BY)
+        yield warn(name, f"{found}; there is no work", fix)
 
 
 def _schedules(app: App) -> int:
@@ -140,7 +151,9 @@ def check_sweeps(patient: Patient) -> Iterator[Finding]:
             stale.append(f"{platform} ({_ago(last, now) if last else 'never'})")
     if stale:
         found = f"active jobs are not looked at; last sweep of {_listed(stale)}"
-        yield red(name, found, "start `push-pools serve`, or look into its log for `sweep_failed` and `loop_failed`")
+        server = "start `push-pools serve`, or look into its log for `sweep_failed` and `loop_failed`"
+        fix = patient.mended(server, f"{TICKED_BY}, and into those of `poll_…` for `sweep_failed`")
+        yield red(name, found, fix)
     else:
         yield ok(name, f"{_many(len(active), 'active job')}")
 
@@ -163,14 +176,17 @@ def _not_looked_at(patient: Patient) -> Iterator[Finding]:
     if overdue:
         oldest = age_text((now - (overdue[0].wake_at or now)).total_seconds())
         found = f"nobody has looked after {_runs(overdue)} for up to {oldest}"
-        yield red("stuck runs", found, "start `push-pools serve`; if it runs, look into its log")
+        functions = f"{TICKED_BY}, and into those of `submit_…`"
+        fix = patient.mended("start `push-pools serve`; if it runs, look into its log", functions)
+        yield red("stuck runs", found, fix)
 
 
 def _in_vain(patient: Patient) -> Iterator[Finding]:
     runs = [run for run in patient.open_runs if run.phase.is_submitting and run.hints >= HINTS_IN_VAIN]
     if runs:
         found = f"{_runs(runs)} are sent again and again, and do not move"
-        yield red("stuck runs", found, f"see `push-pools flow-run why {runs[0].id}`, and the server's log")
+        log = patient.mended("the server", "the function `submit_…`")
+        yield red("stuck runs", found, f"see `push-pools flow-run why {runs[0].id}`, and the log of {log}")
 
 
 def _beside_a_free_slot(patient: Patient) -> Iterator[Finding]:
@@ -182,7 +198,8 @@ def _beside_a_free_slot(patient: Patient) -> Iterator[Finding]:
     ]
     if idle:
         found = f"{_runs(idle)} wait for a slot, and there is one"
-        yield red("stuck runs", found, "start `push-pools serve`: its tick gives free slots; if it runs, see its log")
+        server = "start `push-pools serve`: its tick gives free slots; if it runs, see its log"
+        yield red("stuck runs", found, patient.mended(server, f"{TICKED_BY}: its tick gives free slots"))
 
 
 def _might_go_on(run: FlowRun, lane: Lane, app: App) -> bool:

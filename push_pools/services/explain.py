@@ -194,11 +194,13 @@ def _waits_for(run: FlowRun, now: datetime) -> str:
     match run.phase:
         case Phase.PLANNED | Phase.READY:
             why = f" ({run.state.message})" if run.state.message else ""
-            return f"its time, {run.due_at.isoformat()}{why}" if run.due_at > now else "the server, to claim it"
+            return f"its time, {run.due_at.isoformat()}{why}" if run.due_at > now else "the service, to claim it"
         case Phase.WAITING:
             return run.state.message or "a free slot"
         case Phase.CLAIMED:
             return "the call, which is being prepared"
+        case Phase.CALLING if run.job and run.job.refused and run.job.last_refusal:
+            return f"its time, {run.due_at.isoformat()}, to be tried anew ({run.job.last_refusal.message})"
         case Phase.CALLING:
             return "a certain answer of the platform"
         case Phase.STARTED if run.state.type is StateType.RUNNING:

@@ -228,7 +228,9 @@ class _Submission:
         if refusal is not None and not refusal.retry:
             return self._end(refusal.model_copy(update={"timestamp": at}))  # Another key would be refused as well.
         if why := self._why_give_up():
-            return self._end(why)
+            # Nothing is lost: the last call was answered "nothing", and a look has confirmed it.
+            known = refusal is not None and not self._lapsed()
+            return self._end(refusal.model_copy(update={"timestamp": at, "retry": False}) if known and refusal else why)
         self._write(lambda r, m: transitions.next_launch(r, self.fence, at, m))
         return send_hint(self.app, self.run)
 

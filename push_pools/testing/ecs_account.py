@@ -58,6 +58,8 @@ class Account:
     """Whether a cluster is there as soon as it is named; else only those that were created."""
     vcpus: float | None = None
     """How many vCPUs may run on Fargate at once (quota "Fargate On-Demand vCPU resource count")."""
+    vcpus_in_failures: bool = True
+    """Whether more are refused by `failures[]`, as users of ECS have seen it, or by a ClientException."""
     buckets: dict[str, Bucket] = field(default_factory=dict)
     """How often an operation may be called."""
 
@@ -72,8 +74,8 @@ class Account:
         if passed and "iam:PassRole" in self.denied:
             raise _denied(account, "iam:PassRole", passed[0])
 
-    def check_run(self, body: Document, definition: Document, running: Iterable[Document]) -> None:
-        """Refuse a RunTask whose roles, network or size the account does not have."""
+    def check_run(self, body: Document, definition: Document) -> None:
+        """Refuse a RunTask whose roles or network the account does not have."""
         for role in dict.fromkeys((*_roles(body.get("overrides", {})), *_roles(definition))):
             if self.role_trust is not None and not self.role_trust.get(role, False):
                 raise client_error(
@@ -83,11 +85,16 @@ class Account:
                 )
         network = body.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
         self._check_network(network.get("subnets", []), network.get("securityGroups", []))
-        if self.vcpus is not None:
-            used = sum(int(str(task.get("cpu") or 0)) for task in running)
-            wanted = body.get("overrides", {}).get("cpu") or definition.get("cpu") or 0
-            if used + int(str(wanted)) * body.get("count", 1) > self.vcpus * VCPU:
-                raise client_error("You've reached the limit on the number of vCPUs you can run concurrently")
+
+    def over_quota(self, body: Document, definition: Document, running: Iterable[Document]) -> str | None:
+        """Return why a RunTask needs more vCPUs than are left; None if it does not."""
+        if self.vcpus is None:
+            return None
+        used = sum(int(str(task.get("cpu") or 0)) for task in running)
+        wanted = body.get("overrides", {}).get("cpu") or definition.get("cpu") or 0
+        if used + int(str(wanted)) * body.get("count", 1) <= self.vcpus * VCPU:
+            return None
+        return "You've reached the limit on the number of vCPUs you can run concurrently"
 
     def _check_network(self, subnets: list[str], groups: list[str]) -> None:
         vpcs = [_vpc(self.subnets, "subnet", subnet) for subnet in subnets]

@@ -192,6 +192,23 @@ class TaskDefinitions:
         definition |= {"status": "INACTIVE", "deregisteredAt": deregistered_at}
         return definition
 
+    def delete(self, name: str) -> Document:
+        """Begin to delete a revision that is INACTIVE already (DeleteTaskDefinitions, API reference)."""
+        definition = self.find(name)
+        if definition is None or definition["status"] != "INACTIVE":
+            raise invalid(f"{name} is not an inactive task definition: deregister it first.")
+        definition["status"] = "DELETE_IN_PROGRESS"
+        return definition
+
+    def names(self, *, prefix: str, status: str) -> list[str]:
+        """Return the families that begin so and have revisions; `ACTIVE` are those with an active one."""
+        wanted = {"ALL": {"ACTIVE", "INACTIVE"}}.get(status, {status})
+        return [
+            family
+            for family, revisions in sorted(self.families.items())
+            if family.startswith(prefix) and any(each["status"] in wanted for each in revisions)
+        ]
+
     def arns(self, *, family: str | None, status: str) -> list[str]:
         """Return the ARNs of revisions with a status, by family name and revision."""
         return [

@@ -111,6 +111,8 @@ class EcsModel:
             "DescribeTaskDefinition": self._describe_task_definition,
             "DeregisterTaskDefinition": self._deregister_task_definition,
             "ListTaskDefinitions": self._list_task_definitions,
+            "ListTaskDefinitionFamilies": self._list_task_definition_families,
+            "DeleteTaskDefinitions": self._delete_task_definitions,
             "DescribeTasks": self._describe_tasks,
             "ListTasks": self._list_tasks,
             "StopTask": self._stop_task,
@@ -145,7 +147,11 @@ class EcsModel:
                 return _replay(bound, _fingerprint(body, cluster), now)
         definition = self._runnable(body)
         check_against_definition(body, definition)
-        self.rules.check_run(body, definition, self._running(now))
+        self.rules.check_run(body, definition)
+        if (why := self.rules.over_quota(body, definition, self._running(now))) is not None:
+            if not self.rules.vcpus_in_failures:
+                raise client_error(why)
+            refusal = Refusal(why)
         count = body.get("count", 1)
         failures: list[Document] = []
         if refusal is not None:
@@ -342,6 +348,17 @@ class EcsModel:
             arns.reverse()
         page, token = _page(list(enumerate(arns, start=1)), body)
         return {"taskDefinitionArns": page} | token
+
+    def _list_task_definition_families(self, body: Document, now: datetime) -> Document:
+        families = self.definitions.names(prefix=body.get("familyPrefix", ""), status=body.get("status", "ALL"))
+        page, token = _page(list(enumerate(families, start=1)), body)
+        return {"families": page} | token
+
+    def _delete_task_definitions(self, body: Document, now: datetime) -> Document:
+        names = body.get("taskDefinitions", [])
+        if not 1 <= len(names) <= 10:
+            raise invalid("Between 1 and 10 task definitions can be deleted at once.")
+        return {"taskDefinitions": [dict(self.definitions.delete(name)) for name in names], "failures": []}
 
     # -- Clusters and tags ---------------------------------------------------------
 

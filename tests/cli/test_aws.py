@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
+from botocore.client import BaseClient
 
+from push_pools.testing.doubles_http import LoopbackServer, Reply
 from push_pools.testing.ecs_double import EcsDouble
 from tests.aws.event_source import Mapping
 from tests.aws.installation import ECS_VARIABLES, Installation, install
 from tests.aws.runtime_api import Environment
 from tests.cli.runner import Cli
+from tests.terraform.rights import REGION, Asked, asked, granted, is_allowed
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.aws.ministack import Ministack
 
@@ -29,15 +35,49 @@ CONFIG: dict[str, Any] = {
 }
 
 
+ROOT = Path(__file__).resolve().parents[2]
+ACCOUNT = "123456789012"
+
+
 class AwsCli(Cli):
-    """The command with the environment of an installation."""
+    """The command with the environment of an installation; `calls` are those of AWS that it made."""
 
     def __init__(self, home: Path, at: Installation) -> None:
         super().__init__(home)
-        self.at = at
+        self.at, self._key = at, at.environ["PUSH_POOLS_AWS_KMS_KEY"]
+        self.calls: list[dict[str, Any]] = []
 
     def __call__(self, *words: object, stdin: str = "", **environ: str) -> Any:
-        return super().__call__(*words, stdin=stdin, **{**self.at.environ, **environ})
+        make_call = BaseClient._make_api_call  # type: ignore[attr-defined] # The one way that every call takes.
+
+        def recorded(client: Any, operation: str, params: Any) -> Any:
+            service = client.meta.service_model.service_name
+            self.calls.append({"service": service, "operation": operation, "params": params})
+            return make_call(client, operation, params)
+
+        with mock.patch.object(BaseClient, "_make_api_call", recorded):
+            return super().__call__(*words, stdin=stdin, **{**self.at.environ, **environ})
+
+    def allowed(self) -> list[dict[str, Any]]:
+        """Return what `infra/policies/operator.json` allows whoever works on this installation."""
+        text = (ROOT / "infra" / "policies" / "operator.json").read_text(encoding="utf-8")
+        at = f"{REGION}:{ACCOUNT}"
+        for name, arn in {
+            "table_arn": f"arn:aws:dynamodb:{at}:table/{self.at.environ['PUSH_POOLS_AWS_TABLE']}",
+            "queue_arn_prefix": f"arn:aws:sqs:{at}:{self.at.prefix}",
+            "bus_arn": f"arn:aws:events:{at}:event-bus/{self.at.environ['PUSH_POOLS_AWS_BUS']}",
+            "kms_key_arn": self._key,
+            "task_log_group_arn": f"arn:aws:logs:{at}:log-group:push-pools",
+            "task_arn_prefix": f"arn:aws:ecs:*:{ACCOUNT}:task/default/",
+            "cluster_arn": f"arn:aws:ecs:{at}:cluster/default",
+        }.items():
+            text = text.replace(f"${{{name}}}", arn)
+        assert "${" not in text
+        return list(json.loads(text)["Statement"])
+
+    def asked(self) -> list[Asked]:
+        """Return what the calls so far need to be allowed."""
+        return [one for call in self.calls for one in asked(call, ACCOUNT, self._key)]
 
 
 @pytest.fixture
@@ -58,6 +98,14 @@ def cli(tmp_path: Path, at: Installation) -> AwsCli:
     cli = AwsCli(tmp_path / "home", at)
     cli.ok("deploy", file)
     return cli
+
+
+@pytest.fixture(autouse=True)
+def within_its_rights(cli: AwsCli) -> Iterator[None]:
+    """Whatever a command of these tests asked of AWS, the operator's policy allows it."""
+    yield
+    for one in cli.asked():  # Some tests lead to a table and to queues that are not there.
+        assert is_allowed(one, cli.allowed()) or re.search("[/:]nope", one.resource), one
 
 
 @pytest.fixture
@@ -120,10 +168,52 @@ def test_every_reading_command_works(cli: AwsCli) -> None:
         cli.read(*words)
 
 
+def test_the_operator_s_policy_has_what_commands_need_and_no_more(cli: AwsCli, at: Installation, work: Any) -> None:
+    """So a person with exactly these rights can do everything; the identity of functions is never used."""
+    keys = '{"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": "canary", "region_name": "eu-west-1"}'
+    cli.ok("block", "create", "aws-credentials/keys", "--data", "-", stdin=keys)
+    variables = {"configure_cloudwatch_logs": True, "aws_credentials": "{{ blocks.aws-credentials.keys }}"}
+    spec = {"name": "told", "command": "true", "work_pool": {"name": "ecs", "job_variables": variables}}
+    file = cli.home.parent / "told.yaml"
+    file.write_text(json.dumps({"deployments": [spec]}))
+    cli.ok("deploy", file)
+    cli.ok("deployment", "run", "told/told")
+    work()
+    (run,) = cli.read("flow-run", "ls")
+    nothing = Reply(400, b'{"__type": "ResourceNotFoundException"}')
+    with contextlib.closing(LoopbackServer(lambda _: nothing)) as cloudwatch:
+        cli.ok("flow-run", "logs", run["id"], AWS_ENDPOINT_URL_CLOUDWATCH_LOGS=cloudwatch.endpoint)
+    cli.ok("flow-run", "why", run["id"])
+    cli.ok("flow-run", "retry", run["id"])
+    (waiting,) = (each for each in cli.read("flow-run", "ls") if each["id"] != run["id"])
+    cli.ok("flow-run", "cancel", waiting["id"])
+    cli.ok("work-pool", "set-concurrency-limit", "ecs", "5")
+    cli.ok("work-pool", "pause", "ecs")
+    cli.ok("work-pool", "resume", "ecs")
+    cli.ok("deployment", "preview", "told/told")
+    cli.ok("deployment", "delete", "told/told", "--yes")
+    for body in ("{", '{"version": 1, "type": "sweep", "platform": "ecs:push"}'):
+        at.sqs.send_message(QueueUrl=at.urls["dead-letters"], MessageBody=body)
+    cli.read("dlq", "ls")
+    cli.ok("dlq", "replay", "--all")
+    cli("doctor")
+    used = {one.action for one in cli.asked()}
+    assert used == granted(cli.allowed()), used ^ granted(cli.allowed())
+
+
 def test_doctor_looks_at_the_installation(cli: AwsCli, work: Any) -> None:
-    """It is well once it has ticked; a table that is not there is said."""
+    """It is well once it has ticked; a table that is not there is said. Nobody is told to start a server."""
+    keys = '{"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": "canary", "region_name": "eu-west-1"}'
+    cli.ok("block", "create", "aws-credentials/keys", "--data", "-", stdin=keys)
+    cli.ok("deployment", "run", "report/report")
+    (ticks,) = (each for each in cli("doctor", "-o", "json").data if each["check"] == "ticks")
+    assert (ticks["level"], ticks["found"]) == ("red", "nothing has ever ticked, and there is work")
+    assert ticks["fix"] == "see that the schedule of the function `schedule` is on, and look into its log"
     work()
     found = cli.read("doctor")
+    assert not [each for each in found if "push-pools serve" in each["fix"]], found
+    (flagged,) = (each for each in found if each["check"] == "long-lived keys")
+    assert (flagged["level"], "aws-credentials/keys" in flagged["found"]) == ("warn", True)
     assert not [each for each in found if each["level"] == "red"], found
     assert any("tick" in each["check"] for each in found)
     ran = cli("doctor", "-o", "json", PUSH_POOLS_AWS_TABLE="nope")

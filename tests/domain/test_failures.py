@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from push_pools.domain.errors import JobRejected, NothingStarted, PlatformUnavailable
 from push_pools.domain.failures import LONGEST_REASON, ROWS, explain, explain_error, explain_observation, row_of
-from push_pools.domain.states import FailureClass, JobStatus, Observation, State, StateType
+from push_pools.domain.states import TRIED_AGAIN, FailureClass, JobStatus, Observation, State, StateType
 from tests.domain.cloud_run_cases import CASES as CLOUD_RUN_CASES
 
 ECS = "ecs:push"
@@ -119,6 +119,7 @@ CASES = [
         reason="Timeout waiting for EphemeralStorage provisioning to complete.",
     ),
     init("init-throttled", "quota", True, "failed to fetch secret: ThrottlingException: Rate exceeded"),
+    init("init-throttled", "quota", True, "unable to attach: RequestLimitExceeded: Request limit exceeded."),
     init("init-denied", "permission", False, "AccessDeniedException: User is not authorized to perform secretsmanager"),
     init("init-missing", "configuration", False, "Secrets Manager can't find the specified secret."),
     init(
@@ -130,12 +131,46 @@ CASES = [
     init("init-network", "network", True, "RequestError: send request failed: dial tcp 1.2.3.4:443: i/o timeout"),
     init("init", "platform", True, "execution resource retrieval failed"),
     ecs(
-        "start-command",
+        "start-executable",
         "configuration",
         False,
         "TaskFailedToStart",
         reason='CannotStartContainerError: exec: "serve": executable file not found in $PATH',
     ),
+    # As Fargate says it: with both names.
+    ecs(
+        "start-executable",
+        "configuration",
+        False,
+        "TaskFailedToStart",
+        reason="CannotStartContainerError: ResourceInitializationError: failed to create new container runtime task: "
+        'OCI runtime create failed: starting container process caused: exec: "/run.sh": permission denied: unknown',
+    ),
+    ecs(
+        "start-executable",
+        "configuration",
+        False,
+        "TaskFailedToStart",
+        reason="CannotStartContainerError: ResourceInitializationError: failed to create new container runtime task: "
+        'failed to create shim task: exec: "serve": executable file not found in $PATH: unknown',
+    ),
+    ecs(
+        "start-command",
+        "configuration",
+        False,
+        "TaskFailedToStart",
+        reason="CannotStartContainerError: API error (500): starting container process caused a failure",
+    ),
+    ecs(
+        "network-interface",
+        "network",
+        True,
+        "TaskFailedToStart",
+        reason="Unexpected EC2 error while attempting to Create Network Interface with public IP assignment enabled in "
+        "subnet 'subnet-1': InsufficientFreeAddressesInSubnet",
+    ),
+    pull("image-unreachable", "image", True, "context canceled"),
+    init("init-network", "network", True, "There is a connection issue between the task and AWS Secrets Manager."),
     ecs("runtime", "platform", True, "TaskFailedToStart", reason="CannotStartContainerError: it went wrong"),
     ecs("runtime", "platform", True, "TaskFailedToStart", reason="DockerTimeoutError: Could not transition"),
     # ECS: what RunTask and RegisterTaskDefinition answer.
@@ -162,6 +197,15 @@ CASES = [
         True,
         "TaskFailedToStart",
         reason="Capacity is unavailable at this time. Please try again later or in a different availability zone",
+    ),
+    # A task that waited in PROVISIONING for a capacity provider ("API failure reasons", DescribeTasks).
+    *(
+        ecs("capacity-reason", "capacity", True, "TaskFailedToStart", reason=f"TaskFailedToStart: {reason}")
+        for reason in ("RESOURCE:MEMORY", "AGENT", "EMPTY CAPACITY PROVIDER", "NO ACTIVE INSTANCES")
+    ),
+    *(
+        ecs("placement", "configuration", False, "TaskFailedToStart", reason=f"TaskFailedToStart: {reason}")
+        for reason in ("ATTRIBUTE", "LOCATION", "MemberOf placement constraint unsatisfied")
     ),
     ecs("permission", "permission", False, "AccessDeniedException", reason="not authorized to perform ecs:RunTask"),
     ecs("blocked", "permission", False, "BlockedException", reason="Your account is currently blocked."),
@@ -229,6 +273,23 @@ def test_the_default_policy_is_that_of_the_design() -> None:
         "aci/registry",
         "aci/quota-zero",
     }
+
+
+def test_a_row_that_promises_another_try_keeps_it_and_the_end_of_a_run_promises_none() -> None:
+    """A run may end with a failure of any class: no attempts are left, its deadline is over, or its policy says no."""
+    for row in ROWS:
+        failure = explain(row.platform or "process").model_copy(update={"suggestion": row.suggestion})
+        shown = State.failed(failure, NOW).without_promise().suggestion
+        assert row.is_retried or TRIED_AGAIN not in row.suggestion, row.name
+        assert shown, row.name
+        assert TRIED_AGAIN not in shown
+        if TRIED_AGAIN not in row.suggestion:
+            assert shown == row.suggestion
+    assert (
+        State.failed(explain(ECS, codes=["SpotInterruption"]), NOW).without_promise().suggestion.startswith("use FARG")
+    )
+    host = explain(ECS, codes=["InfrastructureHealth"])
+    assert State.failed(host, NOW).without_promise().suggestion == "run it again: `flow-run retry`"
 
 
 def test_the_rows_of_ecs_say_nothing_of_other_platforms() -> None:

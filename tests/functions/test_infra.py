@@ -92,6 +92,24 @@ def test_the_written_policies_are_up_to_date() -> None:
     assert set(POLICIES) == set(FUNCTIONS) | {"operator"}
 
 
+def test_the_page_has_every_action_of_every_policy_and_no_other() -> None:
+    """And each stands in the row of whoever has it. If not: `python scripts/make_policies.py`."""
+    text = (ROOT / "docs" / "aws.md").read_text(encoding="utf-8")
+    assert MAKE["page"](text) == text
+    table = text[text.index("<!-- made by scripts/make_policies.py") : text.index("<!-- end -->")]
+    rows = {
+        cells[1].strip(" `"): cells[2] for cells in (row.split("|") for row in table.splitlines()) if len(cells) > 2
+    }
+    of_all = named(rows["all functions"])
+    for name in FUNCTIONS:
+        assert of_all | named(rows[name]) == actions(name)
+    assert named(rows["the command line (`operator.json`)"]) == actions("operator")
+
+
+def named(row: str) -> set[str]:
+    return set(re.findall(r"`([a-z0-9]+:[A-Za-z]+)`(?! is )", row))
+
+
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_no_policy_gives_more_than_it_names(name: str) -> None:
     """No wildcard among the actions; no resource is "everything" where AWS can tell resources apart."""

@@ -321,6 +321,8 @@ def test_a_function_loads_what_it_runs_and_nothing_else(name: str) -> None:
     assert not {each for each in loaded if each.startswith((*others, *unwanted))}
     assert loaded.issuperset(CLOUDS.get(own, ()))
     assert "aws_xray_sdk" not in loaded
+    # It has no fence: of two that find an entry expired both would submit.
+    assert not {each for each in loaded if each.startswith("aws_lambda_powertools.utilities.idempotency")}
     assert "push_pools.platforms.process" not in loaded
 
 

@@ -165,6 +165,7 @@ def test_callers_that_waited_for_a_failed_registration_do_not_all_try_again(worl
 
     assert world.double.calls["RegisterTaskDefinition"] == 1
     world.double.faults.clear()
+    world.clock.advance(1)
     world.platform.prepare(job_of(), world.memo)
 
 

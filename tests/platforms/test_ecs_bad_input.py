@@ -10,9 +10,12 @@ from push_pools.domain.errors import InvalidJobVariables
 from push_pools.domain.runs import Phase
 from push_pools.domain.states import State, StateType
 from push_pools.services.explain import explain_run
+from push_pools.services.preview import preview_deployment
+from push_pools.testing.ec2_double import Ec2Double
 from push_pools.testing.ecs_double import CAPACITY, Account, Bucket, Fault
+from tests.credentials.test_aws import StsDouble
 
-from .ecs_world import SUBNETS, job_of
+from .ecs_world import SUBNETS, job_of, static
 from .test_ecs_service import VARIABLES, EcsServiceWorld, trigger
 
 if TYPE_CHECKING:
@@ -144,6 +147,13 @@ MISTAKES = [
         task_definition_arn="never:1",
     ),
     mistake(
+        "an environment that is too long to be overridden",
+        "configuration",
+        ("ECS takes 8192", "the longest is env.BIG with 90"),
+        ("flow-run retry",),
+        env={"BIG": "x" * 9000, "SMALL": "y"},
+    ),
+    mistake(
         "secrets without a role to read them",
         "configuration",
         ("secrets: give an execution_role_arn too",),
@@ -180,6 +190,52 @@ def test_an_impossible_size_is_refused_at_preview_with_those_that_exist(cpu: int
         job_of(cpu=cpu, memory=memory)
 
 
+def test_an_impossible_size_is_refused_by_the_preview_of_a_deployment_and_asks_nobody(world: EcsServiceWorld) -> None:
+    world.deploy("large", job_variables={**VARIABLES, "cpu": 256, "memory": 4096})
+    with pytest.raises(InvalidJobVariables, match="cpu 256 does not go with memory 4096; it goes with 512, 1024, 2048"):
+        preview_deployment(world.app, "report/large")
+    assert not world.double.calls
+
+
+def test_subnets_of_another_vpc_than_the_one_that_is_named_end_the_run(
+    world: EcsServiceWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With those that are in it, and before anything is registered or started."""
+    with Ec2Double(vpc="vpc-b", subnets=("subnet-8", "subnet-9")) as ec2:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_EC2", ec2.endpoint)
+        run = trigger(world, vpc_id="vpc-b")
+        world.settle()
+    state = world.get(run).state
+    assert (state.type, state.failure_class) == (StateType.CRASHED, "configuration")
+    assert "subnet-1, subnet-2: not in VPC vpc-b, whose subnets are subnet-8, subnet-9" in state.message
+    assert state.suggestion == "correct `network_configuration` or `vpc_id`"
+    assert not world.double.calls
+
+
+@pytest.fixture
+def sts(monkeypatch: pytest.MonkeyPatch) -> Iterator[StsDouble]:
+    double = StsDouble()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", double.server.endpoint)
+    yield double
+    double.server.close()
+
+
+def test_a_role_of_the_block_that_may_not_be_assumed_ends_the_run(world: EcsServiceWorld, sts: StsDouble) -> None:
+    """The wrong role, or the wrong ExternalId: AWS does not say which, so the suggestion names both."""
+    sts.error = (403, "AccessDenied")
+    block = static(world.double.endpoint, assume_role_arn=OTHER, assume_role_kwargs={"ExternalId": "wrong"})
+    world.ecs._clients._open = lambda _: block
+    run = trigger(world)
+    world.settle()
+    state = world.get(run).state
+    assert (state.type, state.failure_class) == (StateType.CRASHED, "permission")
+    assert "'aws_credentials'" in state.message
+    assert "sts:AssumeRole" in str(state.suggestion)
+    assert "ExternalId" in str(state.suggestion)
+    assert world.get(run).attempt == 1
+    assert not world.double.calls
+
+
 # -- what passes by itself waits, and says why
 
 
@@ -190,33 +246,38 @@ def waiting(world: EcsServiceWorld, run: FlowRun) -> State:
     return held.state
 
 
-def test_a_used_up_vcpu_quota_lets_runs_wait_and_all_complete(world: EcsServiceWorld) -> None:
+@pytest.mark.parametrize("in_failures", [True, False], ids=["failures", "ClientException"])
+def test_a_used_up_vcpu_quota_lets_runs_wait_and_all_complete(world: EcsServiceWorld, in_failures: bool) -> None:
     """A new account has 6 vCPUs: of ten jobs with one each, four wait with AWS's own words until others end."""
-    world.double.model.rules = Account(vcpus=6)
+    world.double.model.rules = Account(vcpus=6, vcpus_in_failures=in_failures)
     runs = [trigger(world) for _ in range(10)]
     world.drain()
     assert len(world.double.running()) == 6
-    held = [run for run in runs if world.get(run).phase is Phase.READY]
+    held = [run for run in runs if world.get(run).infrastructure_pid is None]
     assert len(held) == 4
     for run in held:
-        assert "limit on the number of vCPUs you can run concurrently" in waiting(world, run).message
-        assert world.get(run).job is not None
-        refused = next(entry for entry in world.get(run).journal if entry.what == "refused")
-        assert "vCPUs" in str(refused.facts["why"])
+        if not in_failures:
+            assert "limit on the number of vCPUs you can run concurrently" in waiting(world, run).message
+        told = explain_run(world.get(run), world.clock.now())
+        assert "limit on the number of vCPUs you can run concurrently" in told.waits_for
+        kept = next(entry for entry in world.get(run).journal if entry.what in ("refused", "settling"))
+        assert "vCPUs" in str(kept.facts["why"])
     world.settle()
     assert [world.get(run).state.name for run in runs] == ["Completed"] * 10
     assert set(world.per_attempt().values()) == {1}
 
 
-def test_a_job_that_never_fits_the_quota_ends_with_the_class_quota(world: EcsServiceWorld) -> None:
+@pytest.mark.parametrize("in_failures", [True, False], ids=["failures", "ClientException"])
+def test_a_job_that_never_fits_the_quota_ends_with_the_class_quota(world: EcsServiceWorld, in_failures: bool) -> None:
     """After an hour of asking: 8 vCPUs are never given by a quota of 6."""
-    world.double.model.rules = Account(vcpus=6)
+    world.double.model.rules = Account(vcpus=6, vcpus_in_failures=in_failures)
     run = trigger(world, cpu=8192, memory=16384)
     world.settle()
     state = world.get(run).state
     assert (state.type, state.failure_class) == (StateType.CRASHED, "quota")
-    assert "raise the quota" in str(state.suggestion)
+    assert state.suggestion == "raise the quota, or give the pool a concurrency limit"
     assert not world.double.started
+    assert not world.get(run).chores, "nothing is lost, and nothing has to be watched"
 
 
 def test_what_no_host_of_the_cluster_has_ends_the_run_after_one_look(world: EcsServiceWorld) -> None:
@@ -230,6 +291,17 @@ def test_what_no_host_of_the_cluster_has_ends_the_run_after_one_look(world: EcsS
     assert world.double.calls["RunTask"] == 1
     assert world.double.calls["ListTasks"] == 2
     assert (world.get(run).launch, world.get(run).attempt) == (1, 1)
+
+
+def test_a_lack_of_capacity_that_lasts_ends_the_run_with_that_class(world: EcsServiceWorld) -> None:
+    """Each refusal was looked into and proven, so the end is no mystery: it is not `lost`."""
+    world.double.faults.chance("RunTask", Fault.failures(CAPACITY), 1.0)
+    run = trigger(world)
+    world.settle()
+    state = world.get(run).state
+    assert (state.type, state.failure_class) == (StateType.CRASHED, "capacity")
+    assert "Capacity is unavailable" in state.message
+    assert not world.double.started
 
 
 def test_a_lack_of_capacity_is_looked_up_before_another_launch(world: EcsServiceWorld) -> None:

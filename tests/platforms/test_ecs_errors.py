@@ -63,6 +63,24 @@ CASES: list[tuple[Exception, type[PlatformError], str, str | None, str]] = [
         "quota",
     ),
     (
+        invalid(
+            "Error retrieving security group information for [sg-1]: Request limit exceeded. "
+            "(ErrorCode: RequestLimitExceeded)"
+        ),
+        LATER,
+        "ThrottlingException",
+        None,
+        "quota",
+    ),
+    (
+        invalid("Error retrieving subnet information for [subnet-1]: An error. (ErrorCode: InternalError)"),
+        LATER,
+        "ServiceUnavailable",
+        None,
+        "platform",
+    ),
+    (client("The requested CPU configuration is above your limit"), LATER, "QuotaReached", None, "quota"),
+    (
         client("Too many concurrent attempts to create a new revision of the specified family."),
         LATER,
         "ConcurrentRevisions",
@@ -170,6 +188,13 @@ CASES: list[tuple[Exception, type[PlatformError], str, str | None, str]] = [
         "configuration",
     ),
     (
+        invalid("Error retrieving subnet information for [subnet-1]: none (ErrorCode: InvalidSubnetID.NotFound)"),
+        REJECTED,
+        "InvalidParameterException",
+        "network_configuration",
+        "configuration",
+    ),
+    (
         invalid("The subnet ID 'subnet-1' does not exist"),
         REJECTED,
         "InvalidParameterException",
@@ -273,6 +298,10 @@ def test_values_of_a_request_are_not_shown() -> None:
         ("ATTRIBUTE", "ATTRIBUTE", "configuration", False),
         ("Capacity is unavailable at this time.", "CapacityUnavailable", "capacity", True),
         ("You've reached the limit on the number of vCPUs you can run concurrently", "QuotaReached", "quota", True),
+        ("EMPTY CAPACITY PROVIDER", "CapacityUnavailable", "capacity", True),
+        ("NO ACTIVE INSTANCES", "RunTaskFailure", "capacity", True),
+        ("LOCATION", "LOCATION", "configuration", False),
+        ("MemberOf placement constraint unsatisfied.", "RunTaskFailure", "configuration", False),
         ("something new", "RunTaskFailure", "platform", True),
     ],
 )

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from push_pools.domain.errors import Pacing
+from push_pools.domain.errors import JobRejected, Pacing
 from push_pools.platforms.ecs import EcsPlatform
 from push_pools.platforms.ecs_pace import account_of
 from push_pools.ports import PlatformContext
-from push_pools.testing.ecs_double import EcsDouble, ManualClock
+from push_pools.testing.ecs_double import EcsDouble, Fault, ManualClock
 
 from .ecs_world import Clock, EcsWorld, environment, job_of, static
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from push_pools.platforms.ecs_config import EcsJobConfiguration
 
 ACCOUNT = "123456789012"
 
@@ -75,6 +79,44 @@ def test_other_processes_share_the_rate_through_the_ledger(world: EcsWorld) -> N
         world.another().prepare(job_of(image=f"acme/report:{n}"), world.memo)
     with pytest.raises(Pacing):
         world.another().prepare(job_of(image="acme/report:20"), world.memo)
+
+
+def test_of_many_processes_that_meet_a_new_definition_one_registers_it(world: EcsWorld) -> None:
+    """The others come back a second later, and find it in the ledger."""
+    gate = threading.Barrier(8)
+    job = job_of(image="acme/report:new")
+
+    def prepare(platform: EcsPlatform) -> EcsJobConfiguration | Pacing:
+        gate.wait()
+        try:
+            return platform.prepare(job, world.memo)
+        except Pacing as pacing:
+            return pacing
+
+    world.double.latency_seconds = 0.2
+    platforms = [world.another() for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(prepare, platforms))
+    assert world.double.calls == {"RegisterTaskDefinition": 1}
+    waiting = [each for each in answers if isinstance(each, Pacing)]
+    assert len(waiting) >= 6
+    assert {(each.free_at - world.clock.now()).total_seconds() for each in waiting} == {1}
+    assert {each.reason for each in waiting} == {"another process registers the task definition"}
+
+    world.clock.advance(1)
+    jobs = [platform.prepare(job, world.memo) for platform in platforms]
+    assert len({str(each.task_run_request["taskDefinition"]) for each in jobs}) == 1
+    assert world.double.calls == {"RegisterTaskDefinition": 1}
+
+
+def test_who_dies_while_it_registers_keeps_the_others_for_a_second_only(world: EcsWorld) -> None:
+    world.double.faults.add("RegisterTaskDefinition", Fault.access_denied())
+    with pytest.raises(JobRejected):
+        world.another().prepare(job_of(), world.memo)
+    with pytest.raises(Pacing):
+        world.another().prepare(job_of(), world.memo)
+    world.clock.advance(1)
+    assert world.another().prepare(job_of(), world.memo).is_complete
 
 
 @pytest.mark.parametrize(

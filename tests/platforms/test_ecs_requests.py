@@ -677,8 +677,29 @@ def test_overrides_of_8192_characters_pass_and_one_more_does_not() -> None:
     free = MAX_OVERRIDES - len(compact(request(env={"BIG": ""})["overrides"]))
 
     assert len(compact(request(env={"BIG": "x" * free})["overrides"])) == MAX_OVERRIDES
-    with pytest.raises(InvalidJobVariables, match=r"have 8193 characters .* takes 8192; the longest is env\.BIG with"):
+    with pytest.raises(InvalidJobVariables, match=r"has 8193 characters .* takes 8192; the longest is env\.BIG with"):
         request(env={"BIG": "x" * (free + 1)})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "biggest"),
+    [
+        ([{"name": "flow", "command": ["x" * 9000], "environment": [{"name": "A", "value": "y" * 50}]}], "command"),
+        ([{"name": "flow", "environmentFiles": [{"type": "s3", "value": "a" * 9000}]}], "environment_files"),
+        ([{"name": "flow", "command": ["a"]}, {"name": "proxy", "command": ["x" * 9000]}], "proxy: command"),
+        (
+            [
+                {"name": "flow", "environment": [{"name": "A", "value": "x" * 50}]},
+                {"name": "proxy", "environment": [{"name": "A", "value": "x" * 9000}]},
+            ],
+            r"proxy: env\.A",
+        ),
+    ],
+)
+def test_whatever_is_the_longest_part_of_overrides_is_named(overrides: list[dict[str, Any]], biggest: str) -> None:
+    """Not command and environment alone: whoever shortens what is named gets below the limit."""
+    with pytest.raises(InvalidJobVariables, match=rf"the longest is {biggest} with 90\d\d:"):
+        check_overrides({"cpu": "256", "containerOverrides": overrides})
 
 
 def test_characters_are_counted_not_bytes() -> None:

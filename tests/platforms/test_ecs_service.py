@@ -46,8 +46,8 @@ FAULTS = [
 class EcsServiceWorld(World):
     """The service, with ECS in place of the fake platform."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
-        super().__init__()
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, store: Any = None, **options: Any) -> None:
+        super().__init__(store=store)
         self.double = EcsDouble(clock=self.clock, times=LifecycleTimes(2, 3, 1, 2), **options).start()
         for name, value in environment(self.double.endpoint).items():
             monkeypatch.setenv(name, value)

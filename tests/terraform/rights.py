@@ -62,6 +62,9 @@ def asked(call: dict[str, Any], account: str, key: str) -> Iterator[Asked]:
         case "kms", "Decrypt" | "GenerateDataKey":
             context = {f"kms:EncryptionContext:{name}": value for name, value in params["EncryptionContext"].items()}
             yield Asked(f"kms:{operation}", params.get("KeyId", key), context)
+        case "logs", "GetLogEvents":
+            stream = f"{params['logGroupName']}:log-stream:{params['logStreamName']}"
+            yield Asked("logs:GetLogEvents", arn("log-group:", stream))
         case "ecs", _:
             yield from _asked_of_ecs(operation, params, arn)
         case "ec2", "DescribeSubnets" | "DescribeVpcs":

@@ -95,7 +95,8 @@ def test_a_network_has_to_be_of_one_vpc(subnets: list[str], groups: list[str], w
 
 def test_vcpus_are_counted_while_tasks_are_not_stopped() -> None:
     """With the size of the overrides, and until the task is stopped and not only asked to stop."""
-    with a_world(rules=Account(vcpus=6), times=LifecycleTimes(stopping_seconds=30), default_seconds=999) as world:
+    rules = Account(vcpus=6, vcpus_in_failures=False)
+    with a_world(rules=rules, times=LifecycleTimes(stopping_seconds=30), default_seconds=999) as world:
         world.register("far", **FARGATE)
         arns = [world.run(**on_fargate()) for _ in range(4)]
         big = on_fargate(overrides={"cpu": "4096", "memory": "8192"})
@@ -106,6 +107,20 @@ def test_vcpus_are_counted_while_tasks_are_not_stopped() -> None:
         assert world.refused("run_task", **big)[0] == "ClientException"
         world.clock.advance(60)
         assert world.run(**big)
+
+
+def test_vcpus_that_are_not_left_are_failures_and_bound_to_the_token() -> None:
+    """The token has been answered: another size under it is a conflict, and the same size the same refusal."""
+    with a_world(rules=Account(vcpus=6), default_seconds=999) as world:
+        world.register("far", **FARGATE)
+        big = on_fargate(clientToken="t", overrides={"cpu": "8192", "memory": "16384"})
+        answer = world.client.run_task(**big)
+        assert answer["tasks"] == []
+        assert "limit on the number of vCPUs" in answer["failures"][0]["reason"]
+        world.ecs.model.rules.vcpus = None
+        assert world.client.run_task(**big)["failures"] == answer["failures"]
+        assert world.refused("run_task", **on_fargate(clientToken="t"))[0] == "ConflictException"
+        assert not world.ecs.started
 
 
 def test_a_bucket_refills_with_time() -> None:

@@ -392,6 +392,31 @@ def test_definitions_are_listed_by_family_status_and_page(world: World) -> None:
     assert newest[0].endswith("many:3")
 
 
+def test_families_are_listed_by_what_they_begin_with(world: World) -> None:
+    """A family whose revisions are all deregistered is not active; one whose revisions are deleted is none."""
+    for family in ("mine-a", "mine-b", "other"):
+        world.register(family)
+    world.client.deregister_task_definition(taskDefinition="mine-a:1")
+    listed = {
+        status: world.client.list_task_definition_families(familyPrefix="mine", **status_of(status))["families"]
+        for status in ("", "ACTIVE", "INACTIVE")
+    }
+    assert listed == {"": ["mine-a", "mine-b"], "ACTIVE": ["mine-b"], "INACTIVE": ["mine-a"]}
+    (deleted,) = world.client.delete_task_definitions(taskDefinitions=["mine-a:1"])["taskDefinitions"]
+    assert deleted["status"] == "DELETE_IN_PROGRESS"
+    assert world.client.list_task_definition_families(familyPrefix="mine")["families"] == ["mine-b"]
+
+
+def status_of(status: str) -> Any:
+    return {"status": status} if status else {}
+
+
+@pytest.mark.parametrize("names", [["mine:1"], ["mine:2"], [], [f"mine:{n}" for n in range(11)]])
+def test_only_ten_inactive_definitions_are_deleted_at_once(world: World, names: list[str]) -> None:
+    world.register("mine")
+    assert world.refused("delete_task_definitions", taskDefinitions=names)[0] == "InvalidParameterException"
+
+
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
