@@ -315,7 +315,8 @@ class _Submission:
         is_new = self._unclaimed is not None
         try:
             self._write(lambda r, m: transitions.intend(r, self.fence, handle, request, policy, m, self.app.timing))
-        except CancelRequested:
+        except CancelRequested:  # Perhaps after the intent was written, and the answer to that was lost.
+            self.run = self.app.store.get_run(self.run.id)
             return self._wait_for_closing("cancelled while an earlier call may still land")
         if is_new:
             self._count_in()

@@ -618,6 +618,30 @@ def test_cancel_between_intent_and_pid_finds_and_stops_the_job(world: World) -> 
     assert not world.cloud.running()
 
 
+def test_cancel_after_an_intent_whose_answer_was_lost_starts_nothing(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The write is repeated, meets itself and the cancel, and the run waits until no call could land."""
+    run = world.trigger()
+    save = world.store.save
+    lost: list[int] = []
+
+    def lose_the_answer(before: FlowRun, after: FlowRun, **options: Any) -> FlowRun:
+        if after.phase is Phase.CALLING and not lost:
+            lost.append(1)
+            save(before, after, **options)
+            cancel_run(run.id, world.app, by="ann")
+        return save(before, after, **options)
+
+    world.store.save = lose_the_answer  # type: ignore[method-assign]
+    world.drain()
+    assert world.get(run).phase is Phase.CALLING
+    assert not [record for record in caplog.records if record.message == "message_failed"]
+    world.settle()
+    assert world.get(run).state.name == "Cancelled"
+    assert not world.cloud.started
+
+
 def test_cancel_with_an_open_call_that_had_no_effect_waits_until_none_can_land(world: World) -> None:
     """Then it is Cancelled, with nothing started."""
     run = world.trigger()
