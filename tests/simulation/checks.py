@@ -38,6 +38,7 @@ SENTENCES: Final = {
     "only what may be retried": "Only failures of the policy's classes are tried again; `lost` only if it is named.",
     "nothing left running": "No job of a run that is over is left running, but for one that is lost and watched.",
     "nothing lost": "Every event that was accepted is a run, or a dead letter.",
+    "a cancel counts": "A run whose cancel was accepted is over, or is being cancelled.",
     "no secret": "No secret is in the ledger, the journal, the logs, the messages or the requests.",
     "nothing unforeseen": "No handler fails in an unforeseen way.",
     "removed when over": "What a job left is removed only when it is over.",
@@ -123,6 +124,14 @@ class Checks:
             return list(self.watches.values())
         watch = self.watches.get(run_id)
         return [watch] if watch else []
+
+    # -- what users were told
+
+    def cancelled(self, run_id: UUID) -> None:
+        """A cancel was accepted: it is in the ledger, or the run is over."""
+        run = self.runs[run_id]
+        if run.cancel is None and not run.is_final:
+            self._violate("a cancel counts", f"its cancel was accepted, and it is {run.phase} without one", run_id)
 
     # -- jobs
 

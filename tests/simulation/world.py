@@ -606,6 +606,7 @@ class World:
                 cancel_run(run.id, self.client.app, by="ann")
             except PushPoolsError:
                 return
+            self.checks.cancelled(run.id)
 
         self.engine.spawn(self.client, f"cancel-{next(self.serial)}", act, about=run.id)
 
