@@ -327,12 +327,19 @@ class Checks:
             return right | verdict
         right.add(own)
         ended = self._s(job.ended_at)
-        asked = self._s(recorded.stop_sent_at) if recorded and recorded.stop_sent_at else now
-        if verdict and ended >= asked - CLOCKS_SECONDS:
+        if verdict and recorded and ended >= self._stop_asked(before, recorded, now) - CLOCKS_SECONDS:
             right |= verdict  # It ended by itself after a stop was sent: either is true.
         if self._forgotten(job):
             right |= verdict  # It vanished, or was forgotten, while it was being stopped.
         return right
+
+    def _stop_asked(self, run: FlowRun, recorded: Job, now: float) -> float:
+        """Return when the first stop of the attempt was sent; one that was not answered may have been carried out."""
+        sent = [self._s(recorded.stop_sent_at)] if recorded.stop_sent_at else []
+        since = recorded.stopping_since
+        if since is not None:
+            sent += [self._s(each.at) for each in run.journal if each.what == "stop failed" and each.at >= since]
+        return min(sent, default=now)
 
     def _verdict(self, run: FlowRun, job: SimJob) -> set[tuple[str, str | None, int | None]]:
         codes = {None, job.exit_shown} if job.stopped else {None, job.truth.exit_code}
