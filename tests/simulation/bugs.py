@@ -409,14 +409,6 @@ MUTANTS = (
         ("aci,",),
     ),
     Mutant(
-        "a taken name that is not shown is a refusal",
-        "platforms/aci.py",
-        "        except PlatformUnavailable as error:  # Whatever keeps us from looking, the group may be ours.\n",
-        "        except KeyError as error:\n",
-        "Whatever keeps us from looking, the group may be ours.",
-        ("aci,",),
-    ),
-    Mutant(
         "Cloud Run tries again by itself",
         "platforms/cloud_run_request.py",
         '    task["maxRetries"] = _number(task.get("maxRetries"))\n',
