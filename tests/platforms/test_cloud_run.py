@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
+from google.cloud import run_v2
 
 from push_pools.credentials import gcp_sessions
 from push_pools.credentials.aws import AwsCredentials
@@ -21,6 +22,7 @@ from push_pools.domain.errors import (
     StoreUnavailable,
     SubmissionUncertain,
 )
+from push_pools.domain.failure_rows import MISSING
 from push_pools.domain.jobs import BaseJobConfiguration
 from push_pools.domain.pools import full_pool_type
 from push_pools.domain.runs import job_key
@@ -571,6 +573,22 @@ def test_a_job_that_is_gone_after_it_was_there_is_gone(world: CloudRunWorld) -> 
     world.platform.cleanup(handle)
     assert world.observed(handle).status is JobStatus.GONE
     assert world.observed(handle.model_copy(update={"pid": None})).status is JobStatus.UNKNOWN
+
+
+def test_an_execution_that_somebody_deleted_is_gone_although_its_job_is_there(world: CloudRunWorld) -> None:
+    """Else its run would be shown as running until its time-out, and then could not be stopped."""
+    handle = world.submitted(command="sleep 600")
+    world.clock.advance(10)
+    assert world.observed(handle).status is JobStatus.RUNNING
+    world.double.model.call("DeleteExecution", run_v2.DeleteExecutionRequest(name=handle.pid))
+    assert world.observed(handle).status is JobStatus.STARTING  # It may be that it is not shown yet.
+    world.clock.advance(300)
+    seen = world.observed(handle)
+    assert (seen.status, seen.codes) == (JobStatus.GONE, (MISSING,))
+    assert world.observed(handle.model_copy(update={"pid": None})).status is JobStatus.UNKNOWN
+    world.platform.stop(handle, 5)
+    world.platform.cleanup(handle)
+    assert not world.double.model.jobs
 
 
 def test_between_two_tries_of_the_platforms_own_a_job_has_not_gone_back(world: CloudRunWorld) -> None:
