@@ -11,7 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 VARIABLE: Final = "aci_credentials"
-FOR_NOW: Final = frozenset({"AADSTS90033", "AADSTS50196", "AADSTS90006", "AADSTS90007", "AADSTS700024"})
+FOR_NOW: Final = frozenset(
+    {
+        "AADSTS90033",
+        "AADSTS50196",
+        "AADSTS90006",
+        "AADSTS90007",
+        "AADSTS90024",
+        "AADSTS90055",
+        "AADSTS700024",
+    }
+)
 """Codes of Entra ID that the next try may not meet ("Microsoft Entra authentication and authorization error codes")."""
 MEANINGS: Final[Mapping[str, str]] = {
     "AADSTS7000215": "BadClientSecret",
@@ -45,9 +55,15 @@ def token_error(error: Exception, platform: str) -> PlatformError:
     if found is None:
         return PlatformUnavailable(platform, f"no token now: {text}", codes=["NoCredentials", name])
     code = found[0]
-    if code in FOR_NOW:
+    if code in FOR_NOW or _is_outage(error):
         return PlatformUnavailable(platform, text, codes=["NoCredentials", code])
     return JobRejected(platform, text, codes=[MEANINGS.get(code, "BadCredentials"), code], variable=VARIABLE)
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether the status of the answer, where azure-identity keeps it, says that the code means nothing lasting."""
+    status = int(getattr(getattr(error, "response", None), "status_code", 0) or 0)
+    return status == 429 or status >= 500
 
 
 def _aws_error(error: Exception, code: str, platform: str) -> PlatformError:

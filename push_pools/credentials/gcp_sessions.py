@@ -178,13 +178,21 @@ def _client(name: str, channel: Any) -> Any:
 
 
 def _request() -> Any:
-    """Return what Google's library asks for tokens with, each time for no longer than `TOKEN_SECONDS`."""
+    """Return what Google's library asks for tokens with, each time for no longer than `TOKEN_SECONDS`.
+
+    An outage is raised here as one: of an exchange or an impersonation the library keeps no status, so that it could
+    not be told from a refusal later.
+    """
+    from google.auth.exceptions import TransportError
     from google.auth.transport.requests import Request
 
     class Timely(Request):
         def __call__(self, *args: Any, **options: Any) -> Any:
             ask: Any = super().__call__
-            return ask(*args, **{**options, "timeout": TOKEN_SECONDS})
+            answer = ask(*args, **{**options, "timeout": TOKEN_SECONDS})
+            if answer.status == 429 or answer.status >= 500:
+                raise TransportError(f"whoever gives tokens answered with status {answer.status}")
+            return answer
 
     return Timely()
 

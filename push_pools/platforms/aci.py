@@ -165,10 +165,11 @@ class AciPlatform:
             if time.monotonic() - began > BEFORE_CALL_SECONDS:
                 raise PlatformUnavailable(TYPE, "Azure took too long to answer before the call", codes=["TooSlow"])
             there = self._put(client, handle, body)
-        return _adopted(there, handle)
+        # What Azure answers to our own PUT proves nothing more: the group is there, whatever is shown of it.
+        return found(handle) if there is None else _adopted(there, handle)
 
     def _put(self, client: ContainerInstanceManagementClient, handle: JobHandle, body: dict[str, Any]) -> Any:
-        """Send the PUT and return the group; the one that is there, if another call was first."""
+        """Send the PUT, and return the group that is there if another call was first; `None` if ours was accepted."""
         # As bytes it is sent as it is: the client's model may be older than what the template says.
         sent = cast("Any", json.dumps(body).encode())
         with ours_from(submit_error):
@@ -183,7 +184,8 @@ class AciPlatform:
                     # If Azure heeds it, no call can land on a group that is there. It does not say so.
                     headers={"If-None-Match": "*"},
                 )
-                return poller.result()
+                poller.result()
+                return None
             except Exception as error:
                 if code_of(error) not in TAKEN:
                     raise

@@ -7,11 +7,11 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from push_pools.domain.errors import PlatformUnavailable
-from push_pools.domain.states import JobStatus, Observation
 from push_pools.platforms import aci_logs
-from push_pools.platforms.aci_errors import MOVING, TYPE, asking_error, code_of, is_not_found, ours_from, status_of
+from push_pools.platforms.aci_errors import MOVING, asking_error, code_of, is_not_found, ours_from, status_of
 from push_pools.platforms.aci_group import KEY_TAG
 from push_pools.platforms.aci_observe import gone, is_over, observation, runs
+from push_pools.platforms.one_by_one import look_at_each
 from push_pools.ports import LogPage
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from azure.mgmt.containerinstance import ContainerInstanceManagementClient
 
     from push_pools.domain.runs import JobHandle
+    from push_pools.domain.states import Observation
     from push_pools.ports import Clock
 
 log = logging.getLogger("push_pools")
@@ -72,23 +73,12 @@ class AciJobs:
     def observe(self, handles: Sequence[JobHandle]) -> list[Observation]:
         """Return what Azure says of these groups, asked one by one: its lists tell nothing of containers.
 
-        If Azure fails in the middle, what was not seen is said to be unknown.
+        If Azure fails for one of them, or in the middle, what was not seen is said to be unknown.
 
         Raises:
             PlatformUnavailable: Azure could not be asked about any of them.
         """
-        seen: list[Observation] = []
-        for handle in handles:
-            try:
-                seen.append(self._look(handle))
-            except PlatformUnavailable as error:
-                if not seen:
-                    raise
-                now = self._clock.now()
-                unseen = handles[len(seen) :]
-                seen += [_unknown(each, error.reason, now) for each in unseen]
-                break
-        return seen
+        return look_at_each(handles, self._look, self._clock)
 
     def _look(self, handle: JobHandle) -> Observation:
         now = self._clock.now()
@@ -224,7 +214,3 @@ def is_ours(group: Any, key: str) -> bool:
 def _may_touch(group: Any, handle: JobHandle) -> bool:
     """Whether a group may be stopped and deleted: one that a job was recorded for, or that has our tag."""
     return handle.pid is not None or is_ours(group, handle.key)
-
-
-def _unknown(handle: JobHandle, why: str, now: Any) -> Observation:
-    return Observation(key=handle.key, status=JobStatus.UNKNOWN, observed_at=now, reason=f"{TYPE}: {why}")

@@ -8,9 +8,10 @@ from push_pools.domain.errors import PlatformUnavailable
 from push_pools.platforms.cloud_run_errors import asking_error, is_status, ours_from, prepare_error
 from push_pools.platforms.cloud_run_observe import ending, is_over, missing, not_ready, running, succeeded
 from push_pools.platforms.cloud_run_request import KEY_LABEL, TOKEN, TYPE, parent
+from push_pools.platforms.one_by_one import look_at_each
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from push_pools.domain.runs import JobHandle
     from push_pools.domain.states import Observation
@@ -23,6 +24,7 @@ PAGE: Final = 100
 MAX_PAGES: Final = 5
 """Most pages of executions, others' among them, that are read; what is not on them is asked for by name."""
 MAX_TASKS: Final = 100
+"""Most tasks of one page."""
 
 
 def job_name(handle: JobHandle) -> str:
@@ -63,17 +65,22 @@ class CloudRunJobs:
     # -- observe
 
     def observe(self, handles: Sequence[JobHandle]) -> Sequence[Observation]:
-        """Return what Cloud Run says of these jobs, in their order.
+        """Return what Cloud Run says of these jobs, in their order; of one that it fails for, that it is unknown.
 
         Raises:
-            PlatformUnavailable: Cloud Run could not be asked.
+            PlatformUnavailable: Cloud Run could not be asked about any of them.
         """
         if not handles:
             return []
         with ours_from(asking_error):
             connection = self._clients(handles[0].credential_block_id)
             listed = self._listed(connection, handles) if len(handles) >= LIST_FROM else {}
-            return [self._seen(connection, handle, listed.get(execution_name(handle))) for handle in handles]
+
+        def look(handle: JobHandle) -> Observation:
+            with ours_from(asking_error):
+                return self._seen(connection, handle, listed.get(execution_name(handle)))
+
+        return look_at_each(handles, look, self._clock)
 
     def _listed(self, connection: Connection, handles: Sequence[JobHandle]) -> dict[str, Any]:
         """Return the executions of a place by name, newest first, until all of these are among them."""
@@ -97,12 +104,13 @@ class CloudRunJobs:
             return not_ready(job, handle, now)
         if not is_over(execution):
             return running(execution, handle, now)
-        tasks = [] if succeeded(execution) else self._tasks(connection, execution.name)
+        tasks = () if succeeded(execution) else self._tasks(connection, execution.name)
         return ending(execution, tasks, handle, now)
 
-    def _tasks(self, connection: Connection, execution: str) -> list[Any]:
-        pages = connection.read("tasks", "list_tasks", {"parent": execution, "page_size": MAX_TASKS}).pages
-        return next((list(page.tasks) for page in pages), [])
+    def _tasks(self, connection: Connection, execution: str) -> Iterator[Any]:
+        """Yield the tasks of an execution; more pages are only asked for while nobody has found what is looked for."""
+        for page in connection.read("tasks", "list_tasks", {"parent": execution, "page_size": MAX_TASKS}).pages:
+            yield from page.tasks
 
     # -- stop, and what is left
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LINES: Final = 1000
 """Most entries of one answer (entries.list, API reference)."""
+MAX_EMPTY: Final = 5
+"""Most empty pages in a row that are read for one answer of ours."""
 SETTLE: Final = timedelta(seconds=15)
 """How long after a job's end its last output may still arrive in Cloud Logging."""
 _STATUSES: Final = {401: "CredentialsExpired", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
@@ -31,10 +33,16 @@ def read(clients: Clients, handle: JobHandle, cursor: str | None, seen: Observat
     """
     place = _place(cursor)
     with ours_from(asking_error):
-        answer = _ask(clients(handle.credential_block_id), handle, place)
-    entries = [each for each in answer.get("entries", []) if isinstance(each, dict)]
+        connection = clients(handle.credential_block_id)
+        for _ in range(MAX_EMPTY):
+            answer = _ask(connection, handle, place)
+            entries = [each for each in answer.get("entries", []) if isinstance(each, dict)]
+            more = str(answer.get("nextPageToken") or "")
+            if entries or not more:
+                break
+            # An empty page with a token is not the end: the search has found nothing yet (entries.list, API reference).
+            place["page"] = more
     fresh = [each for each in entries if each.get("insertId") not in place["known"]]
-    more = str(answer.get("nextPageToken") or "") if entries else ""
     done = seen.is_over and (seen.ended_at is None or now >= seen.ended_at + SETTLE)
     return LogPage(tuple(map(_line, fresh)), _next(place, entries, more), is_last=done and not more)
 
@@ -72,20 +80,20 @@ def _ask(connection: Connection, handle: JobHandle, place: dict[str, Any]) -> di
 
 def _place(cursor: str | None) -> dict[str, Any]:
     """Return where to go on: from a time, without the entries of that time that were read, or on a page."""
-    place: dict[str, Any] = {"since": "", "known": [], "page": ""}
-    return {**place, **json.loads(cursor)} if cursor else place
+    place: dict[str, Any] = {"since": "", "known": [], "page": "", **(json.loads(cursor) if cursor else {})}
+    # On a page: the last time that was read, and the entries of it. The filter stays that of the first page.
+    return {"last": place["since"], "read": place["known"], **place}
 
 
 def _next(place: dict[str, Any], entries: list[dict[str, Any]], page: str) -> str:
-    if page:
-        return json.dumps({**place, "page": page})
-    if not entries:
-        return json.dumps({**place, "page": ""})
-    since = str(entries[-1].get("timestamp", ""))
+    last = str(entries[-1].get("timestamp", "")) if entries else place["last"]
     # Lines of one moment are told apart by their ids; those of earlier pages of that moment too.
-    known = [each.get("insertId") for each in entries if each.get("timestamp") == since]
-    before = place["known"] if since == place["since"] else []
-    return json.dumps({"since": since, "known": [*before, *(each for each in known if each not in before)], "page": ""})
+    ids = [each.get("insertId") for each in entries if each.get("timestamp") == last]
+    before = place["read"] if last == place["last"] else []
+    read = [*before, *(each for each in ids if each not in before)]
+    if page:
+        return json.dumps({**place, "page": page, "last": last, "read": read})
+    return json.dumps({"since": last, "known": read, "page": ""})
 
 
 def _line(entry: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from push_pools.domain.failure_rows import MISSING
@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from push_pools.domain.runs import JobHandle
 
 COMPLETED: Final = "Completed"
+SHOWN_AFTER: Final = timedelta(minutes=5)
+"""A job is ready once its execution has started (`start_execution_token`, API reference); so much later that
+execution is shown, or somebody has deleted it."""
 _CANCELLED: Final = frozenset({"CANCELLED", "CANCELLING"})
 _UNDEFINED: Final = frozenset({"COMMON_REASON_UNDEFINED", "EXECUTION_REASON_UNDEFINED", "REVISION_REASON_UNDEFINED"})
 _FAILED: Final = "CONDITION_FAILED"
+_SUCCEEDED: Final = "CONDITION_SUCCEEDED"
 _STATUS_NAMES: Final = {1: "CANCELLED", 2: "UNKNOWN", 4: "DEADLINE_EXCEEDED", 8: "RESOURCE_EXHAUSTED", 10: "ABORTED",
                         13: "INTERNAL", 14: "UNAVAILABLE"}  # fmt: skip
 """Codes of google.rpc.Code that tasks end with."""
@@ -89,8 +93,11 @@ def ending(execution: Any, tasks: Iterable[Any], handle: JobHandle, now: datetim
 
 
 def not_ready(job: Any, handle: JobHandle, now: datetime) -> Observation:
-    """Return what a job says that has no execution: it will have one, or it cannot be made ready."""
+    """Return what a job says that has no execution: it will have one, has had one, or cannot be made ready."""
     condition = job.terminal_condition
+    since = moment(condition.last_transition_time)
+    if condition.state.name == _SUCCEEDED and since is not None and now >= since + SHOWN_AFTER:
+        return missing(handle, now)
     if condition.state.name != _FAILED:
         return Observation(key=handle.key, status=JobStatus.STARTING, observed_at=now)
     reasons, message = _why([condition])
@@ -106,7 +113,7 @@ def not_ready(job: Any, handle: JobHandle, now: datetime) -> Observation:
 
 
 def missing(handle: JobHandle, now: datetime) -> Observation:
-    """Return what it means that Cloud Run knows neither the execution nor its job."""
+    """Return what it means that Cloud Run does not know the execution, and that its job will make no other."""
     if handle.pid is None:
         return Observation(key=handle.key, status=JobStatus.UNKNOWN, observed_at=now)
     return Observation(

@@ -178,6 +178,8 @@ def _main(job: CloudRunJobConfiguration, container: dict[str, Any]) -> dict[str,
 
 def _environment(job: CloudRunJobConfiguration, listed: object) -> list[dict[str, Any]]:
     secrets = job.secret_variables
+    if isinstance(listed, list) and not all(each.get("name") for each in listed if isinstance(each, dict)):
+        raise InvalidJobVariables(["job_body: env: give each variable a name"])
     literal = (
         {each["name"]: each for each in listed or () if isinstance(each, dict)} if isinstance(listed, list) else {}
     )

@@ -86,6 +86,8 @@ class JobPlan:
     """How long the container runs; for a job that never starts, how long Cloud Run takes to say so."""
     output: tuple[str, ...] = ()
     times: LifecycleTimes | None = None
+    good_tasks: int = 0
+    """How many tasks succeed, the first ones, although the others end otherwise."""
 
     def __post_init__(self) -> None:
         if self.outcome not in get_args(Outcome):
@@ -160,7 +162,7 @@ class Line(NamedTuple):
 
 @dataclass
 class Execution:
-    """An execution that was really created. Its tasks, if there are more than one, all do the same."""
+    """An execution that was really created. Its tasks, if there are more than one, all do the same at the same time."""
 
     name: str
     job: str
@@ -263,8 +265,11 @@ class Execution:
         if over is None:
             return run_v2.Execution(**fields, running_count=self.task_count if begun else 0)
         ending = self.ending
-        count = "succeeded_count" if ending.is_good else "cancelled_count" if ending.is_cancelled else "failed_count"
-        return run_v2.Execution(**fields, completion_time=over, **{count: self.task_count})
+        if ending.is_good:
+            return run_v2.Execution(**fields, completion_time=over, succeeded_count=self.task_count)
+        count, good = "cancelled_count" if ending.is_cancelled else "failed_count", self.plan.good_tasks
+        ends = {"succeeded_count": good, count: self.task_count - good}
+        return run_v2.Execution(**fields, completion_time=over, **ends)
 
     def _completed(self, over: datetime | None) -> Any:
         fields: dict[str, Any] = {"type_": "Completed", "state": Condition.State.CONDITION_RECONCILING}
@@ -290,7 +295,7 @@ class Execution:
 
     def tasks(self, now: datetime) -> list[run_v2.Task]:
         """Return its tasks at a moment."""
-        over, begun = self.over_at(now), self.begun(now)
+        over, begun, good = self.over_at(now), self.begun(now), self.plan.good_tasks
         shown = []
         for index in range(self.task_count):
             fields: dict[str, Any] = {
@@ -305,7 +310,7 @@ class Execution:
                 fields["start_time"] = begun[0].starts_at
             done = [each for each in begun if each.ends_at <= now]
             if done:
-                fields["last_attempt_result"] = _result(done[-1].ending)
+                fields["last_attempt_result"] = _result(ENDINGS["exit"] if index < good else done[-1].ending)
             if over is not None:
                 fields["completion_time"] = over
             shown.append(run_v2.Task(**fields))

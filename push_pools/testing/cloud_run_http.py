@@ -70,6 +70,8 @@ def _entries(cloud: CloudRunDouble, request: Request) -> Reply | None:
     except CloudRunError as error:
         code = STATUS.get(error.code, 500)
         return _json(code, {"error": {"code": code, "status": error.code, "message": error.message}})
+    if fault.body is not None:
+        return Reply(200, fault.body)
     asked = {name.strip('"'): value for name, _, value in _TERM.findall(body.get("filter", ""))}
     job = asked.get("resource.labels.job_name", "")
     execution = asked.get('labels."run.googleapis.com/execution_name', "")

@@ -232,7 +232,8 @@ class CloudRunModel:
 
     def _ready(self, job: Job) -> Any:
         if job.failure is None:
-            return Condition(type_="Ready", state=Condition.State.CONDITION_SUCCEEDED)
+            state = Condition.State.CONDITION_SUCCEEDED
+            return Condition(type_="Ready", state=state, last_transition_time=job.created_at)
         reason, message = job.failure
         state = Condition.State.CONDITION_FAILED
         return Condition(type_="Ready", state=state, reason=Condition.CommonReason[reason], message=message)

@@ -62,6 +62,7 @@ class Entra:
     def __init__(self, tls: ssl.SSLContext) -> None:
         self.asked: list[dict[str, str]] = []
         self.refusals: deque[str] = deque()
+        self.refusal_status = 401
         self.server = LoopbackServer(self.answer, tls=tls)
 
     def answer(self, request: Request) -> Reply:
@@ -80,7 +81,7 @@ class Entra:
                 "error": "invalid_client",
                 "error_description": f"{self.refusals.popleft()} Trace ID: 1 Correlation ID: 2",
             }
-            return Reply(401, json.dumps(refusal).encode())
+            return Reply(self.refusal_status, json.dumps(refusal).encode())
         granted = {"token_type": "Bearer", "expires_in": 3599, "access_token": f"token-{len(self.asked)}"}
         return Reply(200, json.dumps(granted).encode())
 

@@ -194,12 +194,30 @@ def test_a_refusal_of_aws_is_explained(entra: Entra, sts: Sts, refusal: Any, cod
     assert explain_error(error).suggestion
 
 
-@pytest.mark.parametrize("sentence", ["AADSTS90033: temporarily unavailable", "something without a code"])
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "AADSTS90033: temporarily unavailable",
+        "AADSTS90024: A transient error has occurred. Try again.",
+        "AADSTS90055: There are too many incoming requests.",
+        "something without a code",
+    ],
+)
 def test_what_may_pass_is_tried_again(entra: Entra, sentence: str) -> None:
     entra.refusals.append(sentence)
     error = refused(block(entra, tenant_id=TENANT, client_secret="hidden"))
     assert type(error) is PlatformUnavailable
     assert error.codes[0] == "NoCredentials"
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_an_outage_of_entra_id_is_no_refusal(entra: Entra, sts: Sts, status: int) -> None:
+    """Whatever code it comes with."""
+    entra.refusals.append("AADSTS399999: Not now.")
+    entra.refusal_status = status
+    error = refused(block(entra, tenant_id=TENANT))
+    assert type(error) is PlatformUnavailable
+    assert error.codes == ("NoCredentials", "AADSTS399999")
 
 
 def test_an_authority_that_cannot_be_reached_is_tried_again(entra: Entra) -> None:

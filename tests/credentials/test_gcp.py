@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,7 @@ from push_pools.credentials.gcp import GcpCredentials
 from push_pools.credentials.gcp_errors import credentials_error
 from push_pools.domain.errors import JobRejected, PlatformUnavailable
 from push_pools.testing.cloud_run_double import CloudRunDouble, Project
+from push_pools.testing.doubles_http import LoopbackServer, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -278,6 +280,25 @@ def test_an_endpoint_that_is_not_there_may_be_later(double: CloudRunDouble) -> N
     ours = failed(of(external_account=federation(token_url=f"http://127.0.0.1:{port}/v1/token")))
     assert isinstance(ours, PlatformUnavailable)
     assert ours.codes[0] == "ConnectFailed"
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("where", ["exchange", "impersonation", "key"])
+def test_an_outage_of_whoever_gives_tokens_is_no_refusal(double: CloudRunDouble, where: str, status: int) -> None:
+    """Google's library keeps no status of an exchange: what it raises for an outage is what it raises for a refusal."""
+    with closing(LoopbackServer(lambda _: Reply(status, b"<html>try later</html>", "text/html"))) as broken:
+        blocks = {
+            "exchange": of(external_account=federation(double, token_url=f"{broken.endpoint}/v1/token")),
+            "impersonation": of(
+                external_account=federation(
+                    double, service_account_impersonation_url=f"{broken.endpoint}/v1/x:generateAccessToken"
+                )
+            ),
+            "key": of(service_account_info=a_key(double, token_uri=f"{broken.endpoint}/token")),
+        }
+        ours = failed(blocks[where])
+    assert type(ours) is PlatformUnavailable
+    assert str(status) in ours.reason
 
 
 def test_a_key_that_cannot_be_read_is_malformed(double: CloudRunDouble) -> None:

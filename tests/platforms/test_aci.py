@@ -303,6 +303,17 @@ def test_the_put_is_sent_once_whatever_is_answered(world: AciWorld, double: AciD
     assert world.platform.find(world.platform.handle(job, key)) is not None
 
 
+@pytest.mark.parametrize("body", ["{}", '{"name": "x", "tags": null}'])
+def test_a_put_that_was_accepted_is_no_refusal_whatever_its_answer_shows(
+    world: AciWorld, double: AciDouble, body: str
+) -> None:
+    """The group is there and runs: the answer to our own PUT does not have to prove that it is ours."""
+    double.faults.add("put", Fault.malformed(body))
+    job, key = world.prepared()
+    assert world.platform.submit(job, key) == world.platform.find(world.platform.handle(job, key))
+    assert double.starts() == {key: 1}
+
+
 def test_of_two_puts_at_once_the_later_adopts_the_group(world: AciWorld, double: AciDouble) -> None:
     hold = Hold()
     double.faults.add("put", Fault.hang(hold))
@@ -451,6 +462,20 @@ def test_a_failure_in_the_middle_leaves_the_rest_unknown(world: AciWorld, double
     double.faults.add("get", aci_faults.throttle())
     with pytest.raises(PlatformUnavailable):
         world.platform.observe(handles)
+
+
+def test_one_group_that_azure_never_shows_does_not_hide_those_after_it(world: AciWorld, double: AciDouble) -> None:
+    """Sweeps ask in the same order each time: the others' ends would never be seen."""
+    handles = [world.submitted() for _ in range(8)]
+    double.faults.add("get", aci_faults.server_error())
+    seen = world.platform.observe(handles)
+    assert [str(each.status) for each in seen] == ["unknown", *["starting"] * 7]
+    assert [each.key for each in seen] == [handle.key for handle in handles]
+    double.faults.add("get", aci_faults.server_error(), times=8)
+    double.calls.clear()
+    with pytest.raises(PlatformUnavailable):
+        world.platform.observe(handles)
+    assert double.calls["get"] == 3  # An outage is not asked about for as long as there are groups.
 
 
 def test_a_resource_group_that_is_gone_takes_its_groups_along(world: AciWorld, double: AciDouble) -> None:

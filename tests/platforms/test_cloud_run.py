@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import threading
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
+from google.cloud import run_v2
 
 from push_pools.credentials import gcp_sessions
 from push_pools.credentials.aws import AwsCredentials
@@ -19,6 +22,7 @@ from push_pools.domain.errors import (
     StoreUnavailable,
     SubmissionUncertain,
 )
+from push_pools.domain.failure_rows import MISSING
 from push_pools.domain.jobs import BaseJobConfiguration
 from push_pools.domain.pools import full_pool_type
 from push_pools.domain.runs import job_key
@@ -32,7 +36,7 @@ from push_pools.testing.clocks import ManualClock as Clock
 from push_pools.testing.cloud_run_double import CloudRunDouble, Fault, Hold, JobPlan, ManualClock, PerMinute, Project
 from push_pools.testing.contracts.platforms import NoteBook
 
-from .cloud_run_world import PLACE, RUN, CloudRunWorld, job_of, rendered
+from .cloud_run_world import PLACE, RUN, TEMPLATE, CloudRunWorld, job_of, rendered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -291,6 +295,14 @@ def test_a_body_that_is_none_is_refused(world: CloudRunWorld) -> None:
         world.platform.prepare(job, NoteBook())
 
 
+@pytest.mark.parametrize("entry", [{"value": "x"}, {"name": None, "value": "x"}])
+def test_a_variable_without_a_name_is_refused(world: CloudRunWorld, entry: dict[str, Any]) -> None:
+    body = copy.deepcopy(TEMPLATE)
+    body["job_configuration"]["job_body"]["template"]["template"]["containers"][0]["env"] = [entry]
+    with pytest.raises(InvalidJobVariables, match="env: give each variable a name"):
+        world.platform.prepare(job_of(template=body), NoteBook())
+
+
 def test_a_secret_would_be_shown() -> None:
     reference = {"$secret": "block/field"}
     with pytest.raises(InvalidJobVariables, match="env_from_secrets"):
@@ -507,6 +519,35 @@ def test_an_end_is_what_it_was(
     assert seen.stopped is (None if status is JobStatus.STARTING else False)
 
 
+def test_the_task_that_failed_may_be_on_a_later_page(world: CloudRunWorld) -> None:
+    """Else code that exits with an error would be tried again as if the platform had failed."""
+    body = copy.deepcopy(TEMPLATE)
+    body["job_configuration"]["job_body"]["template"]["taskCount"] = 150
+    seen = seen_of(world, JobPlan(exit_code=3, good_tasks=120), template=body)
+    assert (seen.status, seen.exit_code) == (JobStatus.FAILED, 3)
+    assert world.double.calls["ListTasks"] == 2
+
+
+def test_one_execution_that_is_never_shown_does_not_hide_the_others(world: CloudRunWorld) -> None:
+    """Sweeps ask about the same jobs together each time: no end of any of them would ever be seen."""
+    handles = [world.submitted(command="exit 3") for _ in range(8)]
+    world.clock.advance(1)
+    broken = {handles[0].key}
+    world.double.faults.when(
+        lambda name, request: (
+            Fault.server_error() if name == "ListTasks" and any(key in request.parent for key in broken) else None
+        )
+    )
+    seen = world.platform.observe(handles)
+    assert [each.status for each in seen] == [JobStatus.UNKNOWN, *[JobStatus.FAILED] * 7]
+    assert [each.key for each in seen] == [handle.key for handle in handles]
+    broken |= {each.key for each in handles[1:]}
+    world.double.calls.clear()
+    with pytest.raises(PlatformUnavailable):
+        world.platform.observe(handles)
+    assert world.double.calls["ListTasks"] == 3  # An outage is not asked about for as long as there are jobs.
+
+
 def test_a_cancel_leaves_no_error_and_is_no_success(world: CloudRunWorld) -> None:
     handle = world.submitted(command="sleep 600")
     world.clock.advance(1)
@@ -532,6 +573,22 @@ def test_a_job_that_is_gone_after_it_was_there_is_gone(world: CloudRunWorld) -> 
     world.platform.cleanup(handle)
     assert world.observed(handle).status is JobStatus.GONE
     assert world.observed(handle.model_copy(update={"pid": None})).status is JobStatus.UNKNOWN
+
+
+def test_an_execution_that_somebody_deleted_is_gone_although_its_job_is_there(world: CloudRunWorld) -> None:
+    """Else its run would be shown as running until its time-out, and then could not be stopped."""
+    handle = world.submitted(command="sleep 600")
+    world.clock.advance(10)
+    assert world.observed(handle).status is JobStatus.RUNNING
+    world.double.model.call("DeleteExecution", run_v2.DeleteExecutionRequest(name=handle.pid))
+    assert world.observed(handle).status is JobStatus.STARTING  # It may be that it is not shown yet.
+    world.clock.advance(300)
+    seen = world.observed(handle)
+    assert (seen.status, seen.codes) == (JobStatus.GONE, (MISSING,))
+    assert world.observed(handle.model_copy(update={"pid": None})).status is JobStatus.UNKNOWN
+    world.platform.stop(handle, 5)
+    world.platform.cleanup(handle)
+    assert not world.double.model.jobs
 
 
 def test_between_two_tries_of_the_platforms_own_a_job_has_not_gone_back(world: CloudRunWorld) -> None:
@@ -640,6 +697,43 @@ def test_logs_come_in_pages_and_no_line_twice(world: CloudRunWorld, monkeypatch:
         world.clock.advance(0.5)
     assert lines == [f"line {n}" for n in range(5)]
     assert page.is_last
+
+
+def page_of(*ids: str, more: str = "") -> Fault:
+    """Return a page of Cloud Logging with these entries of one moment."""
+    at = "2030-01-01T00:00:00.000000Z"
+    entries = [{"textPayload": each, "insertId": each, "timestamp": at} for each in ids]
+    body = {"entries": entries} | ({"nextPageToken": more} if more else {})
+    return Fault("page", body=json.dumps(body).encode())
+
+
+def test_an_empty_page_of_logs_is_not_the_last_while_there_is_a_token(world: CloudRunWorld) -> None:
+    """It says that the search has found nothing yet (`nextPageToken` of entries.list, API reference)."""
+    handle = world.submitted(command="echo hello")
+    world.clock.advance(60)
+    world.double.faults.add("entries.list", page_of(more="0"), times=2)
+    page = world.platform.logs(handle, None)
+    assert (page.lines, page.is_last) == (("hello",), True)
+    world.double.faults.add("entries.list", page_of(more="0"), times=5)
+    first = world.platform.logs(handle, None)
+    assert (first.lines, first.is_last) == ((), False)  # What takes long goes on in the next answer.
+    second = world.platform.logs(handle, first.cursor)
+    assert (second.lines, second.is_last) == (("hello",), True)
+
+
+@pytest.mark.parametrize("last", [page_of(), page_of("c")], ids=["empty", "same moment"])
+def test_lines_of_a_page_before_the_last_are_not_given_again(world: CloudRunWorld, last: Fault) -> None:
+    """Of those that a later page, or a later question, has the same moment with."""
+    handle = world.submitted(command="sleep 600")
+    for page in (page_of("a", "b", more="2"), last, page_of("a", "b", "c", "d")):
+        world.double.faults.add("entries.list", page)
+    lines: list[str] = []
+    cursor: str | None = None
+    for _ in range(3):
+        page_read = world.platform.logs(handle, cursor)
+        lines += page_read.lines
+        cursor = page_read.cursor
+    assert lines == ["a", "b", "c", "d"]
 
 
 def test_logs_outlive_the_job(world: CloudRunWorld) -> None:
