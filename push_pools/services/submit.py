@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from push_pools.domain import lanes, transitions
 from push_pools.domain.errors import (
@@ -50,6 +50,10 @@ if TYPE_CHECKING:
     from push_pools.domain.runs import FlowRun, Job, JobHandle
     from push_pools.domain.transitions import Moment
     from push_pools.ports import App, Invocation, Platform
+
+
+MAX_WISH_SECONDS: Final = 600.0
+"""The longest that a platform is left alone because it wishes so: a day would be past every deadline."""
 
 
 def submit_run(run_id: UUID, app: App, invocation: Invocation) -> None:
@@ -384,7 +388,8 @@ class _Submission:
     def _refuse(self, error: PlatformError, *, answered: bool, wait: float | None) -> None:
         now = self.app.clock.now()
         why = State.failed(explain_error(error), now)
-        at = now + timedelta(seconds=max(wait or 0.0, self._wait_seconds()) * self.app.clock.speed)
+        wished = min(wait or 0.0, MAX_WISH_SECONDS)
+        at = now + timedelta(seconds=max(wished, self._wait_seconds()) * self.app.clock.speed)
         self._write(lambda r, m: transitions.refuse(r, self.fence, at, why, m, answered=answered, note=error.reason))
         log.warning("submit_refused", extra={"flow_run_id": str(self.run.id), "reason": error.reason})
         send_hint(self.app, self.run)

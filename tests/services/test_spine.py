@@ -269,6 +269,16 @@ def test_a_throttled_call_waits_as_long_as_the_platform_wishes(world: World) -> 
     assert world.get(run).state.name == "Completed"
 
 
+def test_a_platform_that_wishes_to_be_left_alone_for_a_day_is_asked_again_all_the_same(world: World) -> None:
+    """After ten minutes: the wish does not outlast the deadlines of the run."""
+    run = world.trigger()
+    world.cloud.fail("submit", PlatformUnavailable("fake", "slow down", retry_after_seconds=86_400))
+    world.pass_time(590)
+    assert not world.cloud.started
+    world.pass_time(60)
+    assert world.get(run).state.name == "Completed"
+
+
 def test_a_rejected_job_ends_with_class_cause_and_suggestion(world: World) -> None:
     """At once, when no other call is open."""
     run = world.trigger()
