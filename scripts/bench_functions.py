@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
-ROUNDS = 15
+ROUNDS = 31
 RUNS = 300
 IDENTITY = {
     "AWS_REGION": "eu-west-1",
