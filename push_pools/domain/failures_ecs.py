@@ -25,6 +25,7 @@ _THROTTLED = r"throttl|rate exceeded|request ?limit ?exceeded|too ?many ?request
 _FAILED = r"(TaskFailedToStart: )?"  # Before the reason of a task that a capacity provider could not place.
 _ROLE = "look at the permissions of the execution role, and of the network path to the service it names"
 _COMMAND = "correct `command` or `entrypoint`: it has to exist in the image and be executable"
+_HOSTS = "look at placement constraints, launch type, network mode and the attributes of the cluster's hosts"
 _PULL = ("CannotPullContainerError", "CannotPullImageManifestError", "CannotPullECRContainerError")
 _INIT = ("ResourceInitializationError",)
 
@@ -241,14 +242,14 @@ REFUSED_ROWS: Final = (
         "attribute",
         _CLASS.CONFIGURATION,
         "no host of the cluster has what the job asks for: {reason}",
-        "look at placement constraints, launch type, network mode and the attributes of the cluster's hosts",
+        _HOSTS,
         codes={"ATTRIBUTE", "LOCATION", "UNSUPPORTED"},
     ),
     Row(
         "placement",
         _CLASS.CONFIGURATION,
         "no host of the cluster has what the job asks for: {reason}",
-        "look at placement constraints, launch type, network mode and the attributes of the cluster's hosts",
+        _HOSTS,
         reason=rf"^{_FAILED}(ATTRIBUTE|LOCATION)\b|placement constraint",
     ),
     Row(

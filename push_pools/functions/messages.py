@@ -17,7 +17,7 @@ from push_pools.functions.runtime import count, deadline_of, logger, owner_of
 from push_pools.ports import Invocation
 from push_pools.queues.sqs import MESSAGE_ID
 from push_pools.services.handle import Fate, Outcome, deliver
-from push_pools.services.sweep import needed
+from push_pools.services.sweep import coalesce
 from push_pools.stores.read_once import ReadOnce
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _unneeded_sweeps(records: Sequence[Mapping[str, Any]]) -> frozenset[str]:
             if int(record["attributes"].get("ApproximateReceiveCount", 1)) > SWEEP_TRIES:
                 tried.add(id_)
     fresh = {id_: asked for id_, asked in sweeps.items() if id_ not in tried}
-    return frozenset(sweeps.keys() - needed(fresh))
+    return frozenset(sweeps.keys() - coalesce(fresh))
 
 
 def _parsed(body: str, id_: str) -> object:

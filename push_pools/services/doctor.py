@@ -52,9 +52,8 @@ KEYLESS: Final = {
     "docker-registry-credentials": "use the cloud's own registry and role, or a token that expires",
 }
 """Type of block → what takes the place of its key."""
-
-
-TICKED_BY: Final = "see that the schedule of the function `schedule` is on, and look into its log"
+SEE_SCHEDULE: Final = "see that the schedule of the function `schedule` is on, and look into its log"
+"""What to do where functions should tick, and do not."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +126,10 @@ def check_ticks(patient: Patient) -> Iterator[Finding]:
     elif patient.served_since is not None:
         yield red(name, f"a server holds the home, and {found}", "look into its log, and restart `push-pools serve`")
     elif patient.open_runs or patient.waiting or _schedules(patient.app):
-        fix = patient.mended("start `push-pools serve`, and see that it stays up", TICKED_BY)
+        fix = patient.mended("start `push-pools serve`, and see that it stays up", SEE_SCHEDULE)
         yield red(name, f"{found}, and there is work", fix)
     else:
-        fix = patient.mended("start `push-pools serve` before there is", TICKED_BY)
+        fix = patient.mended("start `push-pools serve` before there is", SEE_SCHEDULE)
         yield warn(name, f"{found}; there is no work", fix)
 
 
@@ -152,7 +151,7 @@ def check_sweeps(patient: Patient) -> Iterator[Finding]:
     if stale:
         found = f"active jobs are not looked at; last sweep of {_listed(stale)}"
         server = "start `push-pools serve`, or look into its log for `sweep_failed` and `loop_failed`"
-        fix = patient.mended(server, f"{TICKED_BY}, and into those of `poll_…` for `sweep_failed`")
+        fix = patient.mended(server, f"{SEE_SCHEDULE}, and into those of `poll_…` for `sweep_failed`")
         yield red(name, found, fix)
     else:
         yield ok(name, f"{_many(len(active), 'active job')}")
@@ -176,7 +175,7 @@ def _not_looked_at(patient: Patient) -> Iterator[Finding]:
     if overdue:
         oldest = age_text((now - (overdue[0].wake_at or now)).total_seconds())
         found = f"nobody has looked after {_runs(overdue)} for up to {oldest}"
-        functions = f"{TICKED_BY}, and into those of `submit_…`"
+        functions = f"{SEE_SCHEDULE}, and into those of `submit_…`"
         fix = patient.mended("start `push-pools serve`; if it runs, look into its log", functions)
         yield red("stuck runs", found, fix)
 
@@ -199,7 +198,7 @@ def _beside_a_free_slot(patient: Patient) -> Iterator[Finding]:
     if idle:
         found = f"{_runs(idle)} wait for a slot, and there is one"
         server = "start `push-pools serve`: its tick gives free slots; if it runs, see its log"
-        yield red("stuck runs", found, patient.mended(server, f"{TICKED_BY}: its tick gives free slots"))
+        yield red("stuck runs", found, patient.mended(server, f"{SEE_SCHEDULE}: its tick gives free slots"))
 
 
 def _might_go_on(run: FlowRun, lane: Lane, app: App) -> bool:

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from push_pools.domain.transitions import Moment
     from push_pools.ports import App, Invocation, Platform
 
-
 MAX_WISH_SECONDS: Final = 600.0
 """The longest that a platform is left alone because it wishes so: a day would be past every deadline."""
 
@@ -232,9 +231,10 @@ class _Submission:
         if refusal is not None and not refusal.retry:
             return self._end(refusal.model_copy(update={"timestamp": at}))  # Another key would be refused as well.
         if why := self._why_give_up():
-            # Nothing is lost: the last call was answered "nothing", and a look has confirmed it.
-            known = refusal is not None and not self._lapsed()
-            return self._end(refusal.model_copy(update={"timestamp": at, "retry": False}) if known and refusal else why)
+            if refusal is not None and not self._lapsed():
+                # Nothing is lost: the last call was answered "nothing", and a look has confirmed it.
+                why = refusal.model_copy(update={"timestamp": at, "retry": False})
+            return self._end(why)
         self._write(lambda r, m: transitions.next_launch(r, self.fence, at, m))
         return send_hint(self.app, self.run)
 

@@ -52,8 +52,8 @@ def looks_now(run: FlowRun, now: datetime, every_seconds: float | None) -> bool:
     return int((age + offset) / interval) != int((age + offset - every_seconds) / interval)
 
 
-def needed(sweeps: Mapping[str, Sweep]) -> set[str]:
-    """Return the ids of those sweeps that are enough to do the work of all: one for each part of the active jobs.
+def coalesce(sweeps: Mapping[str, Sweep]) -> set[str]:
+    """Return the ids of the sweeps that do the work of all of these: one for each platform and shard.
 
     It is the one that goes on from the earliest place. Sweeps that take longer than the time between two ticks would
     otherwise be many at once, look at the same jobs, and take the time from each other.

@@ -25,8 +25,8 @@ from push_pools.testing.aci_control import answer_control
 from push_pools.testing.aci_groups import Document, GroupPlan, GroupTimes
 from push_pools.testing.aci_model import AciModel, Answer, Started, error_body
 from push_pools.testing.aci_rules import AciError, Subscription
+from push_pools.testing.clocks import RealClock
 from push_pools.testing.doubles_http import LoopbackServer, Reply, Request
-from push_pools.testing.ecs_double import RealClock
 from push_pools.testing.ecs_tasks import ManualClock, ShiftedClock
 from push_pools.testing.faults import Fault, Faults, Hold
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from push_pools.testing.ecs_double import Clock
+    from push_pools.testing.clocks import Clock
 
 __all__ = [
     "AciDouble",

@@ -1,10 +1,27 @@
-"""A clock that stands still until it is moved."""
+"""The clocks of doubles and tests: the computer's own, and one that stands still until it is moved."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
+
+
+class Clock(Protocol):
+    """Anything that tells the time."""
+
+    def now(self) -> datetime:
+        """Return the time, aware of its zone."""
+        ...
+
+
+class RealClock:
+    """The computer's own clock."""
+
+    def now(self) -> datetime:
+        """Return the time in UTC."""
+        return datetime.now(UTC)
 
 
 class ManualClock:

@@ -25,6 +25,7 @@ import grpc
 from google.cloud import run_v2
 from google.longrunning import operations_pb2
 
+from push_pools.testing.clocks import RealClock
 from push_pools.testing.cloud_run_account import CloudRunError, PerMinute, Project
 from push_pools.testing.cloud_run_executions import ENDINGS, Ending, Execution, JobPlan, LifecycleTimes, exited
 from push_pools.testing.cloud_run_faults import Fault
@@ -32,7 +33,6 @@ from push_pools.testing.cloud_run_http import answer_http
 from push_pools.testing.cloud_run_model import CloudRunModel, Started
 from push_pools.testing.cloud_run_relay import Relay
 from push_pools.testing.doubles_http import LoopbackServer, Reply, Request
-from push_pools.testing.ecs_double import RealClock
 from push_pools.testing.ecs_tasks import ManualClock, ShiftedClock
 from push_pools.testing.faults import Faults, Hold
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from push_pools.testing.ecs_double import Clock
+    from push_pools.testing.clocks import Clock
 
 __all__ = [
     "Call",

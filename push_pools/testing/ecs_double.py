@@ -19,10 +19,10 @@ import signal
 import sys
 import threading
 from collections import Counter, deque
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
+from push_pools.testing.clocks import RealClock
 from push_pools.testing.doubles_http import LoopbackServer, Reply, Request
 from push_pools.testing.ecs_account import Account, Bucket
 from push_pools.testing.ecs_control import answer_control
@@ -41,8 +41,11 @@ from push_pools.testing.faults import Faults, Hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from types import TracebackType
     from typing import Self
+
+    from push_pools.testing.clocks import Clock
 
 __all__ = [
     "CAPACITY",
@@ -64,22 +67,6 @@ __all__ = [
 
 JSON = "application/x-amz-json-1.1"
 LOG_LENGTH = 10_000
-
-
-class Clock(Protocol):
-    """Anything that tells the time."""
-
-    def now(self) -> datetime:
-        """Return the time, aware of its zone."""
-        ...
-
-
-class RealClock:
-    """The computer's own clock."""
-
-    def now(self) -> datetime:
-        """Return the time in UTC."""
-        return datetime.now(UTC)
 
 
 class Call(NamedTuple):

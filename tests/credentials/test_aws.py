@@ -10,7 +10,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs
 
 import pytest
 from pydantic import SecretStr, ValidationError
@@ -20,11 +19,13 @@ from push_pools.credentials import aws_sessions, block_class, block_type, block_
 from push_pools.credentials.aws import AwsCredentials
 from push_pools.credentials.registry_auth import DockerRegistryCredentials
 from push_pools.domain.errors import JobRejected, NotFound, PlatformUnavailable
-from push_pools.testing.doubles_http import LoopbackServer, Reply, Request
+from tests.credentials.aws_world import sts_double
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.credentials.aws_world import StsDouble
 
 ROLE = "arn:aws:iam::123456789012:role/runner"
 EMPTY = {
@@ -47,38 +48,10 @@ def static(**fields: Any) -> AwsCredentials:
     return AwsCredentials.model_validate({"aws_access_key_id": "AKIAX", "aws_secret_access_key": "canary", **fields})
 
 
-class StsDouble:
-    """Answers AssumeRole, as many requests as come."""
-
-    def __init__(self) -> None:
-        self.asked: list[dict[str, str]] = []
-        self.lasts = timedelta(hours=1)
-        self.error: tuple[int, str] | None = None
-        self.server = LoopbackServer(self._answer)
-
-    def _answer(self, request: Request) -> Reply:
-        asked = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
-        self.asked.append(asked)
-        if self.error is not None:
-            status, code = self.error
-            body = f"<Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error>"
-            return Reply(status, f"<ErrorResponse>{body}</ErrorResponse>".encode(), "text/xml")
-        end = (datetime.now(UTC) + self.lasts).strftime("%Y-%m-%dT%H:%M:%SZ")
-        body = (
-            '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
-            f"<AccessKeyId>ASIA{len(self.asked)}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
-            f"<SessionToken>t</SessionToken><Expiration>{end}</Expiration>"
-            "</Credentials></AssumeRoleResult></AssumeRoleResponse>"
-        )
-        return Reply(200, body.encode(), "text/xml")
-
-
 @pytest.fixture
 def sts(monkeypatch: pytest.MonkeyPatch) -> Iterator[StsDouble]:
-    double = StsDouble()
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", double.server.endpoint)
-    yield double
-    double.server.close()
+    with sts_double(monkeypatch) as double:
+        yield double
 
 
 def key_of(block: AwsCredentials) -> str:

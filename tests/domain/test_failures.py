@@ -138,21 +138,19 @@ CASES = [
         reason='CannotStartContainerError: exec: "serve": executable file not found in $PATH',
     ),
     # As Fargate says it: with both names.
-    ecs(
-        "start-executable",
-        "configuration",
-        False,
-        "TaskFailedToStart",
-        reason="CannotStartContainerError: ResourceInitializationError: failed to create new container runtime task: "
-        'OCI runtime create failed: starting container process caused: exec: "/run.sh": permission denied: unknown',
-    ),
-    ecs(
-        "start-executable",
-        "configuration",
-        False,
-        "TaskFailedToStart",
-        reason="CannotStartContainerError: ResourceInitializationError: failed to create new container runtime task: "
-        'failed to create shim task: exec: "serve": executable file not found in $PATH: unknown',
+    *(
+        ecs(
+            "start-executable",
+            "configuration",
+            False,
+            "TaskFailedToStart",
+            reason="CannotStartContainerError: ResourceInitializationError: failed to create new container runtime "
+            f"task: {why}: unknown",
+        )
+        for why in (
+            'OCI runtime create failed: starting container process caused: exec: "/run.sh": permission denied',
+            'failed to create shim task: exec: "serve": executable file not found in $PATH',
+        )
     ),
     ecs(
         "start-command",

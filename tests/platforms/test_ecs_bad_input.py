@@ -13,7 +13,7 @@ from push_pools.services.explain import explain_run
 from push_pools.services.preview import preview_deployment
 from push_pools.testing.ec2_double import Ec2Double
 from push_pools.testing.ecs_double import CAPACITY, Account, Bucket, Fault
-from tests.credentials.test_aws import StsDouble
+from tests.credentials.aws_world import sts_double
 
 from .ecs_world import SUBNETS, job_of, static
 from .test_ecs_service import VARIABLES, EcsServiceWorld, trigger
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from push_pools.domain.runs import FlowRun
+    from tests.credentials.aws_world import StsDouble
 
 ROLE = "arn:aws:iam::123456789012:role/run"
 OTHER = "arn:aws:iam::123456789012:role/elsewhere"
@@ -214,10 +215,8 @@ def test_subnets_of_another_vpc_than_the_one_that_is_named_end_the_run(
 
 @pytest.fixture
 def sts(monkeypatch: pytest.MonkeyPatch) -> Iterator[StsDouble]:
-    double = StsDouble()
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", double.server.endpoint)
-    yield double
-    double.server.close()
+    with sts_double(monkeypatch) as double:
+        yield double
 
 
 def test_a_role_of_the_block_that_may_not_be_assumed_ends_the_run(world: EcsServiceWorld, sts: StsDouble) -> None:

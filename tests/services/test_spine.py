@@ -629,7 +629,7 @@ def test_cancel_between_intent_and_pid_finds_and_stops_the_job(world: World) -> 
 
 
 def test_cancel_after_an_intent_whose_answer_was_lost_starts_nothing(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The write is repeated, meets itself and the cancel, and the run waits until no call could land."""
     run = world.trigger()
@@ -643,7 +643,7 @@ def test_cancel_after_an_intent_whose_answer_was_lost_starts_nothing(
             cancel_run(run.id, world.app, by="ann")
         return save(before, after, **options)
 
-    world.store.save = lose_the_answer  # type: ignore[method-assign]
+    monkeypatch.setattr(world.store, "save", lose_the_answer)
     world.drain()
     assert world.get(run).phase is Phase.CALLING
     assert not [record for record in caplog.records if record.message == "message_failed"]

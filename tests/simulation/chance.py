@@ -56,8 +56,13 @@ class Countdown:
     __slots__ = ("_chance", "_left", "_mean")
 
     def __init__(self, chance: Chance, mean: float) -> None:
-        self._chance, self._mean = chance, mean
-        self._left = chance.gap(mean) if mean else NEVER
+        self._chance = chance
+        self.start(mean)
+
+    def start(self, mean: float) -> None:
+        """Let it happen at one in `mean` of its chances from now on."""
+        self._mean = mean
+        self._left = self._chance.gap(mean) if mean else NEVER
 
     def hit(self) -> bool:
         """Take a chance, and say whether it happens."""

@@ -291,7 +291,7 @@ class World:
         chance, engine = self.chance, self.engine
         engine.on_crash, engine.on_hurt, engine.on_freeze = self._crashed, self._hurt, self._froze
         if self.is_calm:
-            self.trouble.submits.__init__(chance, chance.pick((0.0, 2.0, 6.0)))  # type: ignore[misc]
+            self.trouble.submits.start(chance.pick((0.0, 2.0, 6.0)))
             self.trouble.only_throttles = True
             return
         # Each kind is absent from some stories, rare in some and frequent in others.
@@ -308,7 +308,7 @@ class World:
             *(((self.dynamo.faults, (0.0, 40.0, 200.0, 1000.0)),) if self.dynamo is not None else ()),
         ):
             mean = chance.pick(means)
-            countdown.__init__(chance, mean)
+            countdown.start(mean)
             self.checks.finds_fail |= countdown is self.trouble.asks and mean > 0
         if self.dynamo is not None:
             self.dynamo.lag_seconds = chance.pick(LAGS)
