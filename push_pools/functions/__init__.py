@@ -9,5 +9,3 @@ import os
 if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
     # What loading makes stays for good: to look for garbage in it, again and again, is a tenth of a cold start.
     gc.disable()  # Until `runtime.Host` is there, which a handler makes last.
-    # Where pydantic is loaded before it, it loads powertools' models of every event source as well, which nobody uses.
-    import aws_lambda_powertools.utilities.batch  # noqa: F401 - to load it first is all that is wanted.
